@@ -1,0 +1,3 @@
+"""gmai-vl: general medical vision-language models, from annotated images to an evaluated model."""
+
+__version__ = "0.1.0"

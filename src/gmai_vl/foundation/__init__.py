@@ -1,0 +1,36 @@
+"""What every room stands on: errors, safe files, checked settings, progress, seeded choice."""
+
+from gmai_vl.foundation.chance import stable_fraction, stable_rng, stable_shuffle
+from gmai_vl.foundation.errors import BadItem, UserError, nearest
+from gmai_vl.foundation.files import (
+    atomic_file,
+    canonical_json,
+    is_inside,
+    sha256_of_file,
+    sha256_of_text,
+    write_json,
+    write_text,
+)
+from gmai_vl.foundation.progress import progress, say
+from gmai_vl.foundation.settings import Settings, load_settings, read_yaml
+
+__all__ = [
+    "BadItem",
+    "Settings",
+    "UserError",
+    "atomic_file",
+    "canonical_json",
+    "is_inside",
+    "load_settings",
+    "nearest",
+    "progress",
+    "read_yaml",
+    "say",
+    "sha256_of_file",
+    "sha256_of_text",
+    "stable_fraction",
+    "stable_rng",
+    "stable_shuffle",
+    "write_json",
+    "write_text",
+]

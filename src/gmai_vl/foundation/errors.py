@@ -1,0 +1,25 @@
+"""The two kinds of trouble that are not our own mistakes. What only we can cause is an assert."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """A mistake of the user's. The message is one line: the place (file, key), what is wrong, what to do.
+
+    The command line prints it without a traceback and exits with 2.
+    """
+
+
+class BadItem(Exception):  # noqa: N818  it says what the item is, not that the program failed
+    """One item of a source cannot be used. It goes to the quarantine with this message as its reason."""
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
+    """Return "did you mean `a` or `b`?" for the names closest to `name`, or the list of known ones if none is close."""
+    known = list(known)
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    close = [by_lower[match] for match in get_close_matches(name.lower(), by_lower, n=count, cutoff=0.6)]
+    if close:
+        return "did you mean " + " or ".join(f"`{match}`" for match in close) + "?"
+    return "known: " + ", ".join(f"`{candidate}`" for candidate in known)
