@@ -1,0 +1,61 @@
+"""Pictures sorted into folders: the class of a picture is the name of the folder it lies in."""
+
+from pathlib import Path, PurePosixPath
+
+from gmai_vl.foundation import BadItem
+from gmai_vl.records import Case, Finding, Rejected
+from gmai_vl.sources.files import file_of, list_files
+from gmai_vl.sources.images import SUFFIXES, read_image
+from gmai_vl.sources.labels import distinct, look_up, patient_of, term_of
+from gmai_vl.sources.spec import FolderSource, Label
+from gmai_vl.vocabulary import Term
+
+
+def list_items(spec: FolderSource, root: Path) -> list[str]:
+    """Return the pictures below `root`, sorted. Raises UserError if there are none."""
+    return list_files(spec.name, root, spec.images, SUFFIXES)
+
+
+def read_item(spec: FolderSource, root: Path, item: str) -> list[Case | Rejected]:
+    """Read one picture: one case with one label of the whole image, or with `negative`. Raises BadItem."""
+    path = file_of(root, item, spec.images)
+    folder = path.parent
+    if folder in (root, root / spec.images):
+        raise BadItem("lies in no class folder")
+    source_label = PurePosixPath(item).parent.name
+    label = look_up(source_label, spec.labels, spec.unknown_labels)
+    if label is None:
+        return [Rejected(item=item, outcome="excluded", reason=f"the recipe excludes class `{source_label}`")]
+    term = term_of(source_label, label)
+    case = Case(
+        source=spec.name,
+        item=item,
+        pixels=read_image(path),
+        modality=spec.modality,
+        department=spec.department,
+        clinical_task=spec.clinical_task,
+        task="cls",
+        findings=() if label.negative else (Finding(label=term, source_label=source_label),),
+        negative=term if label.negative else None,
+        label_set=_label_set(spec, folder),
+        patient_id=patient_of(spec.patient, root, item) if spec.patient else None,
+        license=spec.license,
+        url=spec.url,
+    )
+    return [case]
+
+
+def _label_set(spec: FolderSource, folder: Path) -> tuple[Term, ...]:
+    """Return the terms of all classes that have pictures beside `folder`, excluded and negative ones apart."""
+    terms = []
+    for name in sorted(each.name for each in folder.parent.iterdir() if each.is_dir() and _holds_pictures(each)):
+        if name not in spec.labels and spec.unknown_labels == "quarantine":
+            continue
+        label = spec.labels.get(name, Label())
+        if label is not None and not label.negative:
+            terms.append(term_of(name, label))
+    return distinct(terms)
+
+
+def _holds_pictures(folder: Path) -> bool:
+    return any(each.name.lower().endswith(SUFFIXES) for each in folder.iterdir())

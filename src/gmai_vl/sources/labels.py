@@ -1,0 +1,73 @@
+"""What source labels mean in the recipe's words, and which patient an item belongs to."""
+
+import csv
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from gmai_vl.foundation import BadItem, UserError, nearest
+from gmai_vl.sources.files import stem_of
+from gmai_vl.sources.spec import Label, Patient
+from gmai_vl.vocabulary import Term, term
+
+
+def term_of(source_label: str, label: Label) -> Term:
+    """Return the term of a source label: as the recipe names it, else as it stands with underscores as blanks."""
+    known = term(label.en if label.en is not None else source_label.replace("_", " ").strip())
+    return Term(known.en, label.zh) if label.zh is not None else known
+
+
+def look_up(
+    source_label: str, labels: Mapping[str, Label | None], unknown_labels: Literal["keep", "quarantine"]
+) -> Label | None:
+    """Return what the recipe says of a source label; None: it is excluded.
+
+    Raises BadItem if the recipe does not know it and wants such items in the quarantine.
+    """
+    if source_label in labels:
+        return labels[source_label]
+    if unknown_labels == "quarantine":
+        raise BadItem(f"label `{source_label}` is not in the recipe; {nearest(source_label, labels)}")
+    return Label()
+
+
+def distinct(terms: Iterable[Term]) -> tuple[Term, ...]:
+    """Return the terms in their order, each once."""
+    return tuple(dict.fromkeys(terms))
+
+
+def patient_of(patient: Patient, root: Path, item: str) -> str:
+    """Return the patient id of an item. Raises BadItem if there is none: a guess could put a patient on both sides.
+
+    Raises UserError if the table is absent or lacks a column.
+    """
+    name = PurePosixPath(item).name
+    if patient.regex is not None:
+        # The file name too, so that `^` may stand for its beginning.
+        match = (re.search(patient.regex, item) if patient.of == "path" else None) or re.search(patient.regex, name)
+        if match is None or not match[1]:
+            raise BadItem(f"the patient's regular expression {patient.regex!r} is not found in `{item}`")
+        return match[1]
+    assert patient.table is not None and patient.key is not None and patient.value is not None
+    path = root / patient.table
+    if not path.is_file():
+        raise UserError(f"patient.table: {path} is no file; write it relative to `root`")
+    patients = _read_table(path, patient.key, patient.value, path.stat().st_mtime_ns)
+    for key in (item, name, stem_of(item)):
+        if patients.get(key):
+            return patients[key]
+    raise BadItem(f"has no patient in the table {patient.table}")
+
+
+@lru_cache(maxsize=8)
+def _read_table(path: Path, key: str, value: str, changed: int) -> dict[str, str]:
+    """Read key column -> value column; `changed` (the file's time) makes a changed file be read again."""
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        rows = csv.DictReader(stream, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+        columns = list(rows.fieldnames or [])
+        for column in (key, value):
+            if column not in columns:
+                raise UserError(f"patient.table: {path} has no column `{column}`; {nearest(column, columns)}")
+        return {row[key].strip(): row[value].strip() for row in rows if row[key] and row[value]}

@@ -1,0 +1,172 @@
+"""Pictures with masks: one mask file per picture, or one file per instance."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from gmai_vl.foundation import BadItem
+from gmai_vl.records import Case, Finding, Rejected
+from gmai_vl.sources.files import file_of, list_files, masks_of
+from gmai_vl.sources.geometry import area_share, outer_box, side_of
+from gmai_vl.sources.images import SUFFIXES, read_image, read_mask
+from gmai_vl.sources.labels import distinct, patient_of, term_of
+from gmai_vl.sources.spec import MaskSource, VolumeSource
+from gmai_vl.vocabulary import Term, term
+
+MAX_FINDINGS = 2000
+"""Of one image; each holds a mask of the image's size."""
+
+
+class Named(NamedTuple):
+    """What a mask value stands for."""
+
+    source_label: str
+    term: Term
+
+
+def list_items(spec: MaskSource, root: Path) -> list[str]:
+    """Return the pictures below `root`, sorted. Raises UserError if there are none."""
+    return list_files(spec.name, root, spec.images, SUFFIXES)
+
+
+def read_item(spec: MaskSource, root: Path, item: str) -> list[Case | Rejected]:
+    """Read one picture and its masks: one case, and what `min_area` dropped from it. Raises BadItem."""
+    pixels = read_image(file_of(root, item, spec.images))
+    height, width = pixels.shape[:2]
+    known = named_values(spec)
+    findings: list[Finding] = []
+    dropped: list[Named] = []
+    is_empty = True
+    for mask_item in masks_of(root, item, spec.masks, spec.key):
+        mask_HW = read_mask(file_of(root, mask_item, spec.masks))
+        if mask_HW.shape != (height, width):
+            mask_size = f"{mask_HW.shape[1]} x {mask_HW.shape[0]}"
+            raise BadItem(f"is {width} x {height} pixels, but its mask {mask_item} is {mask_size}")
+        if spec.threshold is not None:
+            mask_HW = (mask_HW > spec.threshold).astype(np.uint8)
+        values = values_in(mask_HW, known, spec, mask_item)
+        found, small = findings_in(mask_HW, values, spec, mask_item)
+        findings += found
+        dropped += small
+        known |= values
+        is_empty = is_empty and not mask_HW.any()
+        if len(findings) > MAX_FINDINGS:
+            raise BadItem(f"has more than {MAX_FINDINGS} findings; set `min_area`")
+    if not findings and not is_empty:
+        reason = "every finding is under `min_area`" if dropped else "holds only labels that the recipe excludes"
+        return [Rejected(item=item, outcome="excluded", reason=reason)]
+    if is_empty and spec.empty_mask == "quarantine":
+        raise BadItem("its mask is empty; `empty_mask: negative` takes it as an image without findings")
+    case = Case(
+        source=spec.name,
+        item=item,
+        pixels=pixels,
+        modality=spec.modality,
+        department=spec.department,
+        clinical_task=spec.clinical_task,
+        task="seg",
+        findings=tuple(findings),
+        negative=_negative_term(spec) if is_empty else None,
+        label_set=distinct(named.term for named in known.values()),
+        patient_id=patient_of(spec.patient, root, item) if spec.patient else None,
+        license=spec.license,
+        url=spec.url,
+    )
+    return [case, *count_dropped(item, dropped, spec)]
+
+
+def named_values(spec: MaskSource | VolumeSource) -> dict[int, Named]:
+    """Return mask value -> what the recipe says it stands for; excluded values are left out.
+
+    With a threshold, masks hold 1 above it and 0 below.
+    """
+    if isinstance(spec, MaskSource) and spec.threshold is not None:
+        (source_label,) = spec.positive_labels()
+        label = spec.labels[source_label]
+        assert label is not None
+        return {1: Named(source_label, term_of(source_label, label))}
+    named = {}
+    for value, label in spec.mask_labels.items():
+        if label is not None and label.en in spec.labels:
+            label = spec.labels[label.en]
+        if label is not None and not label.negative:
+            named[value] = Named(str(value), term_of(str(value), label))
+    return named
+
+
+def values_in(
+    mask: NDArray[Any], known: dict[int, Named], spec: MaskSource | VolumeSource, place: str
+) -> dict[int, Named]:
+    """Return the wanted values that occur in a mask of any shape.
+
+    Raises BadItem for a value that the recipe does not know; with `unknown_labels: keep` it stands for its own number.
+    """
+    values = {}
+    for value in np.unique(mask).tolist():
+        if value in known:
+            values[value] = known[value]
+        elif value != 0 and value not in spec.mask_labels:
+            if spec.unknown_labels == "quarantine":
+                raise BadItem(f"{place}: mask value {value} is not in `mask_labels`")
+            values[value] = Named(str(value), Term(str(value)))
+    return values
+
+
+def findings_in(
+    mask_HW: NDArray[Any], values: dict[int, Named], spec: MaskSource | VolumeSource, place: str
+) -> tuple[list[Finding], list[Named]]:
+    """Return one finding per value, or per connected part of it; and what those stand for that `min_area` dropped.
+
+    Raises BadItem if there are too many parts.
+    """
+    findings, dropped = [], []
+    for value, named in sorted(values.items()):
+        for part_HW in _parts(mask_HW == value, spec, place):
+            share = area_share(part_HW)
+            if share < spec.min_area:
+                dropped.append(named)
+                continue
+            box = outer_box(part_HW)
+            findings.append(
+                Finding(
+                    label=named.term,
+                    source_label=named.source_label,
+                    box=box,
+                    area_share=share,
+                    side=side_of(box, mask_HW.shape[1]),
+                    mask=part_HW,
+                )
+            )
+    return findings, dropped
+
+
+def _parts(inside_HW: NDArray[np.bool_], spec: MaskSource | VolumeSource, place: str) -> list[NDArray[np.bool_]]:
+    if not inside_HW.any():
+        return []
+    if not spec.components:
+        return [inside_HW]
+    parts_HW, count = ndimage.label(inside_HW, structure=np.ones((3, 3)))
+    if count > MAX_FINDINGS:
+        raise BadItem(f"{place}: falls into {count} connected parts, more than the limit of {MAX_FINDINGS}")
+    return [parts_HW == number for number in range(1, count + 1)]
+
+
+def count_dropped(item: str, dropped: list[Named], spec: MaskSource | VolumeSource) -> list[Rejected]:
+    """Return one record per label that says how many findings `min_area` dropped."""
+    return [
+        Rejected(
+            item=f"{item}@label={named.source_label}",
+            outcome="excluded",
+            reason=f"{dropped.count(named)} of `{named.term.en}` cover less than `min_area` {spec.min_area:g}",
+        )
+        for named in dict.fromkeys(dropped)
+    ]
+
+
+def _negative_term(spec: MaskSource) -> Term:
+    """Return the recipe's negative label, else the vocabulary's "no finding"."""
+    named = (term_of(name, label) for name, label in spec.labels.items() if label is not None and label.negative)
+    return next(named, term("no finding"))
