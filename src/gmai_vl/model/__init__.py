@@ -1,0 +1,45 @@
+"""The vision-language model: parts, presets, conversations as tokens, loss, generation, checkpoints."""
+
+from gmai_vl.model.backbones import BACKBONES, Backbone, backbone_path, cache_folder, is_present, pull
+from gmai_vl.model.build import build_model
+from gmai_vl.model.chatml import IGNORED, Batch, Encoded, collate, encode, encode_prompt
+from gmai_vl.model.checkpoint import load_model, save_model
+from gmai_vl.model.folder import atomic_folder
+from gmai_vl.model.generate import Request, generate
+from gmai_vl.model.images import image_side, image_token_count, prepare_image
+from gmai_vl.model.loss import loss_sum
+from gmai_vl.model.presets import PRESETS, ModelSettings, backbone_records
+from gmai_vl.model.vlm import Count, Vlm, count_parameters, parts, set_trainable
+
+__all__ = [
+    "BACKBONES",
+    "IGNORED",
+    "PRESETS",
+    "Backbone",
+    "Batch",
+    "Count",
+    "Encoded",
+    "ModelSettings",
+    "Request",
+    "Vlm",
+    "atomic_folder",
+    "backbone_path",
+    "backbone_records",
+    "build_model",
+    "cache_folder",
+    "collate",
+    "count_parameters",
+    "encode",
+    "encode_prompt",
+    "generate",
+    "image_side",
+    "image_token_count",
+    "is_present",
+    "load_model",
+    "loss_sum",
+    "parts",
+    "prepare_image",
+    "pull",
+    "save_model",
+    "set_trainable",
+]

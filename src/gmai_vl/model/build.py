@@ -1,0 +1,180 @@
+"""A new model from its parts: vision tower, projector, language model, always inside stock LLaVA."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    CLIPVisionModel,
+    GenerationConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+from gmai_vl.foundation import UserError
+from gmai_vl.model.backbones import backbone_path
+from gmai_vl.model.chatml import CHAT_TEMPLATE, END, IMAGE, prepare_tokenizer
+from gmai_vl.model.checkpoint import load_model
+from gmai_vl.model.efficientnet import EfficientNetLiteConfig
+from gmai_vl.model.images import image_processor
+from gmai_vl.model.presets import ModelSettings, chosen_parts
+from gmai_vl.model.tiny import tiny_language, tiny_tower
+from gmai_vl.model.vlm import Vlm, quiet_loading
+
+PROJECTOR_STD = 0.02
+"""Normal weights and zero bias, as GMAI-VL's released code has it. With EfficientNet-Lite0 and SmolLM2-135M the image
+features then have a root mean square of 0.20 over medical images, the text embeddings 0.14."""
+
+LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
+
+
+def build_model(settings: ModelSettings, *, seed: int) -> Vlm:
+    """Put a model together in float32 on the CPU, in evaluation mode; `seed` decides every random weight.
+
+    Pretrained parts come from the cache. Raises UserError where one is not there or does not fit.
+    """
+    chosen = chosen_parts(settings)
+    if chosen is None:
+        return load_model(Path(str(settings.init)), dtype=torch.float32)
+    with torch.random.fork_rng(devices=[]), quiet_loading():
+        torch.manual_seed(seed)
+        tower = _vision_tower(chosen.vision, settings.image_size)
+        language, tokenizer = _language_model(chosen.language, chosen.layers)
+        return _assemble(tower, language, tokenizer)
+
+
+def _vision_tower(name: str, image_size: int | None) -> PreTrainedModel:
+    if name == "random:efficientnet":
+        tower = tiny_tower("efficientnet", image_size)
+    elif name == "random:clip":
+        tower = tiny_tower("clip", image_size)
+    else:
+        tower = _pretrained_tower(name)
+    config = tower.config
+    if image_size is not None and image_size != config.image_size:
+        if config.model_type != EfficientNetLiteConfig.model_type:
+            raise UserError(f"image_size {image_size}: {name} sees {config.image_size} pixels only; leave it out")
+        config.image_size = image_size
+    if config.image_size % config.patch_size:
+        raise UserError(f"image_size {config.image_size}: must be a multiple of {config.patch_size} for {name}")
+    return tower
+
+
+def _pretrained_tower(name: str) -> PreTrainedModel:
+    folder = backbone_path(name)
+    config = _config(folder, name)
+    if config.model_type == EfficientNetLiteConfig.model_type:
+        return _load(AutoModel, folder, name)
+    if config.model_type in ("clip", "clip_vision_model"):
+        return _load(CLIPVisionModel, folder, name)
+    raise UserError(f"vision {name}: is a `{config.model_type}` model; a CLIP or EfficientNet-Lite tower is needed")
+
+
+def _language_model(name: str, layers: int | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    if name == "random:llama":
+        language, tokenizer = tiny_language()
+    else:
+        folder = backbone_path(name)
+        config = _config(folder, name)
+        if layers is not None:
+            config.num_hidden_layers = layers
+        language = _load(AutoModelForCausalLM, folder, name, config=config)
+        tokenizer = _tokenizer(folder, name)
+    prepare_tokenizer(tokenizer)
+    return language, tokenizer
+
+
+def _config(folder: Path, name: str) -> Any:
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{name}: transformers cannot read its config without remote code: {reason}") from error
+
+
+def _tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{name}: transformers cannot read its tokenizer without remote code: {reason}") from error
+
+
+def _load(kind: Any, folder: Path, name: str, **options: Any) -> PreTrainedModel:
+    try:
+        model, report = kind.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **options,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{name}: cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+    if missing := sorted(report["missing_keys"]):
+        raise UserError(f"{name}: {len(missing)} weights are missing, the first is {missing[0]}")
+    return model
+
+
+def _assemble(tower: PreTrainedModel, language: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Vlm:
+    is_clip = tower.config.model_type == "clip_vision_model"
+    side, patch = tower.config.image_size, tower.config.patch_size
+    end, image = tokenizer.convert_tokens_to_ids([END, IMAGE])
+    config = LlavaConfig(
+        vision_config=tower.config,
+        text_config=language.config,
+        image_token_index=image,
+        image_seq_length=(side // patch) ** 2,
+        vision_feature_layer=-2 if is_clip else -1,
+        vision_feature_select_strategy="default",
+        tie_word_embeddings=language.config.tie_word_embeddings,
+        dtype="float32",
+    )
+    with torch.device("meta"):
+        model = LlavaForConditionalGeneration(config)
+    model.model.vision_tower = tower
+    model.model.language_model = language.base_model
+    model.lm_head = language.get_output_embeddings()
+    _new_projector(model.model.multi_modal_projector)
+    _room_for_new_tokens(model, len(tokenizer))
+    model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=tokenizer.pad_token_id, do_sample=False)
+    mean, std = (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD) if is_clip else (LITE_MEAN, LITE_STD)
+    processor = LlavaProcessor(
+        image_processor(side, mean, std),
+        tokenizer,
+        patch_size=patch,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=CHAT_TEMPLATE,
+    )
+    return Vlm(model.eval(), processor)
+
+
+def _new_projector(projector: nn.Module) -> None:
+    for layer in projector.to_empty(device="cpu").children():
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=PROJECTOR_STD)
+            nn.init.zeros_(layer.bias)
+
+
+def _room_for_new_tokens(model: LlavaForConditionalGeneration, tokens: int) -> None:
+    """Give new tokens the mean embedding, so that none of them is a likely word from the start."""
+    before = model.get_input_embeddings().num_embeddings
+    if tokens <= before:
+        return
+    model.resize_token_embeddings(tokens, mean_resizing=False)
+    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+        with torch.no_grad():
+            layer.weight[before:] = layer.weight[:before].mean(dim=0)

@@ -1,0 +1,167 @@
+"""Conversations as tokens: the ChatML form, labels on answers only, images as as many tokens as they have features."""
+
+# B conversations of a batch · T tokens of the longest · N images · C channels · S side of an image
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from tokenizers import AddedToken
+from torch import Tensor
+from transformers import LlavaProcessor, PreTrainedTokenizerBase
+
+from gmai_vl.model.images import image_token_count
+from gmai_vl.records import ImageRef, Turn
+
+IMAGE, START, END = "<image>", "<|im_start|>", "<|im_end|>"
+IGNORED = -100
+"""Label of a token that no loss is taken on (PyTorch's default)."""
+
+CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+{{- '<|im_start|>' + message['role'] + '\\n' -}}
+{%- if message['content'] is string -%}
+{{- message['content'] -}}
+{%- else -%}
+{%- for part in message['content'] -%}
+{{- '' if loop.first else '\\n' -}}
+{{- '<image>' if part['type'] == 'image' else part['text'] -}}
+{%- endfor -%}
+{%- endif -%}
+{{- '<|im_end|>' -}}
+{{- '' if loop.last and not add_generation_prompt else '\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+{{- '<|im_start|>assistant\\n' -}}
+{%- endif -%}"""
+"""No begin token, no system message of our own (GMAI-VL trains without either, arXiv 2411.14522)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One conversation as tokens."""
+
+    input_ids: list[int]
+    """Image tokens stand as often as an image has features."""
+
+    labels: list[int]
+    """The token where a loss is taken on it, IGNORED elsewhere. Not shifted: labels[i] is about input_ids[i]."""
+
+    images: tuple[int, ...] = ()
+    """Index of each image that is shown, in reading order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What the model takes."""
+
+    input_ids: Tensor
+    """[B, T], padded on the right."""
+
+    attention_mask: Tensor
+    """[B, T], 1 for a token and 0 for padding."""
+
+    labels: Tensor
+    """[B, T], IGNORED where no loss is taken."""
+
+    pixel_values: Tensor | None
+    """[N, C, S, S] in reading order of the whole batch; None without images."""
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """Return the batch on `device`."""
+        pixels = None if self.pixel_values is None else self.pixel_values.to(device)
+        return Batch(self.input_ids.to(device), self.attention_mask.to(device), self.labels.to(device), pixels)
+
+
+def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give a tokenizer the tokens and the template of our conversations, where it lacks them."""
+    special = [AddedToken(token, special=True, normalized=False) for token in (IMAGE, START, END)]
+    tokenizer.add_tokens(special, special_tokens=True)
+    if tokenizer.pad_token is None:
+        tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    tokenizer.eos_token = END
+    tokenizer.chat_template = CHAT_TEMPLATE
+
+
+def encode(processor: LlavaProcessor, turns: Sequence[Turn], *, answer_only: bool = True) -> Encoded:
+    """Encode a whole conversation for training.
+
+    A loss is taken on what the assistant says, up to and with the end token; with `answer_only` false on all text.
+    """
+    ids: list[int] = []
+    labels: list[int] = []
+    images: list[int] = []
+    for number, turn in enumerate(turns):
+        header, content, shown = _turn_tokens(processor, turn)
+        header = _separator(processor, number) + header
+        ids += header + content
+        images += shown
+        said = [IGNORED if token == processor.image_token_id else token for token in content]
+        if answer_only:
+            labels += [IGNORED] * len(header) + (said if turn.role == "assistant" else [IGNORED] * len(content))
+        else:
+            labels += header + said
+    return Encoded(ids, labels, tuple(images))
+
+
+def encode_prompt(processor: LlavaProcessor, turns: Sequence[Turn]) -> Encoded:
+    """Encode a conversation up to where the assistant speaks next: the very tokens that stand there in training."""
+    asked = encode(processor, turns)
+    ids = asked.input_ids + _separator(processor, len(turns)) + _header(processor, "assistant")
+    return Encoded(ids, [IGNORED] * len(ids), asked.images)
+
+
+def _turn_tokens(processor: LlavaProcessor, turn: Turn) -> tuple[list[int], list[int], list[int]]:
+    """Return header tokens, content tokens with the end token, and indices of the images shown."""
+    content: list[int] = []
+    images: list[int] = []
+    text = ""
+    for number, part in enumerate(turn.content):
+        text += "\n" if number else ""
+        if isinstance(part, ImageRef):
+            content += _text_tokens(processor, text) + [processor.image_token_id] * image_token_count(processor)
+            images.append(part.index)
+            text = ""
+        else:
+            text += part
+    content += _text_tokens(processor, text)
+    content.append(processor.tokenizer.convert_tokens_to_ids(END))
+    return _header(processor, turn.role), content, images
+
+
+def _header(processor: LlavaProcessor, role: str) -> list[int]:
+    return [processor.tokenizer.convert_tokens_to_ids(START), *_text_tokens(processor, f"{role}\n")]
+
+
+def _separator(processor: LlavaProcessor, number: int) -> list[int]:
+    return _text_tokens(processor, "\n") if number else []
+
+
+def _text_tokens(processor: LlavaProcessor, text: str) -> list[int]:
+    """Encode text as text: `<|im_end|>` or `<image>` inside it are letters, never the special token."""
+    if not text:
+        return []
+    return processor.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
+
+
+def collate(processor: LlavaProcessor, batch: Sequence[Encoded], images: Sequence[Tensor]) -> Batch:
+    """Put conversations into one batch, padded on the right.
+
+    `images` are the prepared ones [C, S, S] of all conversations in reading order, as `Encoded.images` lists them.
+    Raises ValueError, naming the counts, where they are not as many as the conversations show.
+    """
+    ids_BT = torch.full(
+        (len(batch), max(len(encoded.input_ids) for encoded in batch)), processor.tokenizer.pad_token_id
+    )
+    mask_BT = torch.zeros_like(ids_BT)
+    labels_BT = torch.full_like(ids_BT, IGNORED)
+    for row, encoded in enumerate(batch):
+        length = len(encoded.input_ids)
+        ids_BT[row, :length] = torch.tensor(encoded.input_ids)
+        mask_BT[row, :length] = 1
+        labels_BT[row, :length] = torch.tensor(encoded.labels)
+    tokens = int((ids_BT == processor.image_token_id).sum())
+    features = len(images) * image_token_count(processor)
+    if tokens != features:
+        raise ValueError(f"{tokens} image tokens in the batch for {features} features of {len(images)} images")
+    return Batch(ids_BT, mask_BT, labels_BT, torch.stack(list(images)) if images else None)

@@ -1,0 +1,58 @@
+"""Checkpoints: a folder that plain transformers loads, whole or absent, safetensors only."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneration
+
+from gmai_vl.foundation import UserError, write_json, write_text
+from gmai_vl.model.folder import atomic_folder
+from gmai_vl.model.vlm import Vlm, quiet_loading
+
+
+def save_model(vlm: Vlm, path: Path, *, provenance: dict[str, Any] | None = None, card: str | None = None) -> None:
+    """Write model and processor to the folder `path`, in place of what stood there.
+
+    `provenance` becomes provenance.json and `card`, Markdown, README.md.
+    """
+    with atomic_folder(path) as folder, quiet_loading():
+        vlm.model.save_pretrained(folder)
+        vlm.processor.save_pretrained(folder)
+        if provenance is not None:
+            write_json(folder / "provenance.json", provenance)
+        if card is not None:
+            write_text(folder / "README.md", card)
+
+
+def load_model(path: Path, *, dtype: torch.dtype | None = None) -> Vlm:
+    """Load a checkpoint from a folder, in evaluation mode, on the CPU, in `dtype` or as it was saved.
+
+    Raises UserError where the folder is no complete checkpoint of a LLaVA model in safetensors.
+    """
+    path = Path(path)
+    if not (path / "config.json").is_file():
+        raise UserError(f"{path}: no config.json in there; give the folder of a checkpoint")
+    if not any(path.glob("*.safetensors")):
+        raise UserError(f"{path}: no safetensors in there; other weight files are not read")
+    try:
+        with quiet_loading():
+            config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+            if config.model_type != "llava":
+                raise UserError(f"{path}: is a `{config.model_type}` model; a LLaVA checkpoint is needed")
+            model, report = LlavaForConditionalGeneration.from_pretrained(
+                path,
+                config=config,
+                dtype=dtype or "auto",
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+            processor = AutoProcessor.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{path}: cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+    # transformers would go on with random weights.
+    if missing := sorted(report["missing_keys"]):
+        raise UserError(f"{path}: {len(missing)} weights are missing, the first is {missing[0]}; save it again")
+    return Vlm(model, processor)

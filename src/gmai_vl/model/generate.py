@@ -1,0 +1,148 @@
+"""Batched greedy generation: requests of like length together, one pass over each distinct image, a key-value cache."""
+
+# B requests of a batch · T tokens · P tokens of an image · D language width
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import DynamicCache
+
+from gmai_vl.model.chatml import END, Encoded, encode_prompt
+from gmai_vl.model.images import prepare_image
+from gmai_vl.model.vlm import Vlm
+from gmai_vl.records import Turn, pixel_sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A conversation that waits for the assistant's next words."""
+
+    turns: tuple[Turn, ...]
+    images: tuple[NDArray[np.uint8], ...] = field(default=())
+    """Pixels [H, W] or [H, W, 3]; `ImageRef` in the turns counts into these."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prompt:
+    """A request ready for the model."""
+
+    number: int
+    """Place of the request in the caller's order."""
+
+    input_ids: list[int]
+    images: tuple[str, ...]
+    """sha256 of the shown images, in reading order."""
+
+
+@torch.inference_mode()
+def generate(vlm: Vlm, requests: Sequence[Request], *, max_new_tokens: int, batch_size: int) -> list[str]:
+    """Answer every request with its most likely words and return the answers in the order of the requests.
+
+    An answer ends at <|im_end|> or after `max_new_tokens`. The features of all distinct images of one call are held
+    in memory (P x D numbers each), so give many requests in several calls.
+    Raises ValueError where a request shows an image that it does not bring.
+    """
+    was_training = vlm.model.training
+    vlm.model.eval()
+    try:
+        prompts, pixels = _prepare(vlm, requests)
+        features = _image_features(vlm, pixels, batch_size)
+        prompts.sort(key=lambda prompt: len(prompt.input_ids))
+        answers: dict[int, str] = {}
+        for first in range(0, len(prompts), batch_size):
+            batch = prompts[first : first + batch_size]
+            answers |= dict(_answer(vlm, batch, features, max_new_tokens))
+    finally:
+        vlm.model.train(was_training)
+    return [answers[number] for number in range(len(requests))]
+
+
+def _prepare(vlm: Vlm, requests: Sequence[Request]) -> tuple[list[_Prompt], dict[str, NDArray[np.uint8]]]:
+    """Return the prompts and the distinct images that they show, by sha256."""
+    prompts = []
+    pixels: dict[str, NDArray[np.uint8]] = {}
+    for number, request in enumerate(requests):
+        encoded: Encoded = encode_prompt(vlm.processor, request.turns)
+        if encoded.images and max(encoded.images) >= len(request.images):
+            shown, given = max(encoded.images), len(request.images)
+            raise ValueError(f"request {number} shows image {shown}, {given} images were given")
+        names = [pixel_sha256(image) for image in request.images]
+        shown_names = tuple(names[index] for index in encoded.images)
+        pixels |= {names[index]: request.images[index] for index in encoded.images}
+        prompts.append(_Prompt(number, encoded.input_ids, shown_names))
+    return prompts, pixels
+
+
+def _image_features(vlm: Vlm, pixels: Mapping[str, NDArray[np.uint8]], batch_size: int) -> dict[str, Tensor]:
+    """Return sha256 -> projected features [P, D]."""
+    names = list(pixels)
+    features: dict[str, Tensor] = {}
+    for first in range(0, len(names), batch_size):
+        some = names[first : first + batch_size]
+        prepared = torch.stack([prepare_image(vlm.processor, pixels[name]) for name in some])
+        prepared = prepared.to(vlm.model.device, vlm.model.dtype)
+        features |= zip(some, vlm.model.get_image_features(pixel_values=prepared).pooler_output, strict=True)
+    return features
+
+
+def _answer(
+    vlm: Vlm, batch: Sequence[_Prompt], features: Mapping[str, Tensor], max_new_tokens: int
+) -> Iterator[tuple[int, str]]:
+    tokenizer = vlm.processor.tokenizer
+    embeds_BTD, mask_BT = _left_padded(vlm, batch, features)
+    said = _greedy(vlm, embeds_BTD, mask_BT, max_new_tokens, stop=tokenizer.convert_tokens_to_ids(END))
+    for prompt, tokens in zip(batch, said, strict=True):
+        yield prompt.number, tokenizer.decode(tokens, skip_special_tokens=True).strip()
+
+
+def _left_padded(vlm: Vlm, batch: Sequence[_Prompt], features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return embeddings [B, T, D] with image features in place, and the mask [B, T] of real tokens."""
+    device = vlm.model.device
+    longest = max(len(prompt.input_ids) for prompt in batch)
+    ids_BT = torch.full((len(batch), longest), vlm.processor.tokenizer.pad_token_id)
+    mask_BT = torch.zeros_like(ids_BT)
+    for row, prompt in enumerate(batch):
+        ids_BT[row, longest - len(prompt.input_ids) :] = torch.tensor(prompt.input_ids)
+        mask_BT[row, longest - len(prompt.input_ids) :] = 1
+    ids_BT, mask_BT = ids_BT.to(device), mask_BT.to(device)
+    embeds_BTD = vlm.model.get_input_embeddings()(ids_BT)
+    shown = [features[name] for prompt in batch for name in prompt.images]
+    if shown:
+        is_image_BT = ids_BT == vlm.processor.image_token_id
+        embeds_BTD = embeds_BTD.masked_scatter(is_image_BT[..., None], torch.cat(shown).to(embeds_BTD.dtype))
+    return embeds_BTD, mask_BT
+
+
+def _greedy(vlm: Vlm, embeds_BTD: Tensor, mask_BT: Tensor, max_new_tokens: int, *, stop: int) -> list[list[int]]:
+    """Return the new tokens of every row, without the stop token. A finished row leaves the batch at once."""
+    model = vlm.model
+    cache = DynamicCache(config=model.config.text_config)
+    said: list[list[int]] = [[] for _ in range(len(embeds_BTD))]
+    alive = torch.arange(len(embeds_BTD), device=embeds_BTD.device)
+    place_BT = (mask_BT.cumsum(dim=1) - 1).clamp(min=0)
+    for _ in range(max_new_tokens):
+        hidden_BTD = model.model.language_model(
+            inputs_embeds=embeds_BTD,
+            attention_mask=mask_BT,
+            position_ids=place_BT,
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        chosen_B = model.lm_head(hidden_BTD[:, -1]).argmax(dim=-1)
+        going_B = chosen_B != stop
+        if not going_B.all():
+            keep = going_B.nonzero()[:, 0]
+            if not len(keep):
+                break
+            cache.batch_select_indices(keep)
+            alive, chosen_B, mask_BT, place_BT = alive[keep], chosen_B[keep], mask_BT[keep], place_BT[keep]
+        for row, token in zip(alive.tolist(), chosen_B.tolist(), strict=True):
+            said[row].append(token)
+        embeds_BTD = model.get_input_embeddings()(chosen_B[:, None])
+        mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(mask_BT), 1)], dim=1)
+        place_BT = place_BT[:, -1:] + 1
+    return said

@@ -1,0 +1,97 @@
+"""Batched generation says what stock generation says one request at a time."""
+
+import numpy as np
+import pytest
+import torch
+
+from gmai_vl.model import ModelSettings, Request, build_model, encode_prompt, generate, prepare_image
+from gmai_vl.records import ImageRef, Turn
+
+NEW_TOKENS = 24
+LIKING = 2.0
+
+
+@pytest.fixture(scope="module", params=["tiny", "tiny-clip"])
+def vlm(request):
+    """A tiny model with weights so large that it says different things, and with a liking for the end token."""
+    vlm = build_model(ModelSettings(preset=request.param), seed=0)
+    random = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for name, weight in vlm.model.named_parameters():
+            if weight.ndim == 2:
+                weight += torch.randn(weight.shape, generator=random) * (1.0 if "projector" in name else 0.2)
+    end = vlm.processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    liking = torch.zeros(vlm.model.lm_head.out_features).index_fill(0, torch.tensor([end]), LIKING)
+    vlm.model.lm_head.register_forward_hook(lambda _module, _args, logits: logits + liking)
+    return vlm
+
+
+def requests():
+    random = np.random.default_rng(1)
+    pictures = [random.integers(0, 256, (30, 50, 3), dtype=np.uint8), np.zeros((20, 20), np.uint8)]
+    texts = [
+        "is it?",
+        "which organ is shown in this picture",
+        "ct",
+        "where is the lesion, left or right?",
+        "还有呢",
+        "a",
+    ]
+    asked = [Request((Turn("user", (ImageRef(0), text)),), (pictures[n % 2],)) for n, text in enumerate(texts)]
+    both = Request((Turn("user", (ImageRef(1), "or", ImageRef(0))),), tuple(pictures))
+    dialogue = Request((Turn("user", ("hi",)), Turn("assistant", ("hello",)), Turn("user", ("what now?",))))
+    return [*asked, both, dialogue]
+
+
+def stock_answer(vlm, request):
+    encoded = encode_prompt(vlm.processor, request.turns)
+    images = [prepare_image(vlm.processor, request.images[index]) for index in encoded.images]
+    with torch.inference_mode():
+        out = vlm.model.generate(
+            input_ids=torch.tensor([encoded.input_ids]),
+            attention_mask=torch.ones(1, len(encoded.input_ids), dtype=torch.long),
+            max_new_tokens=NEW_TOKENS,
+            **({"pixel_values": torch.stack(images)} if images else {}),
+        )
+    return vlm.processor.tokenizer.decode(out[0, len(encoded.input_ids) :], skip_special_tokens=True).strip()
+
+
+def test_same_answers_as_stock_generation_one_at_a_time(vlm):
+    expected = [stock_answer(vlm, request) for request in requests()]
+    assert len(set(map(len, expected))) > 3, "rows that leave the batch at different times are what this test is about"
+    for batch_size in (1, 3, 8):
+        assert generate(vlm, requests(), max_new_tokens=NEW_TOKENS, batch_size=batch_size) == expected
+
+
+def test_an_answer_depends_on_the_image(vlm):
+    random = np.random.default_rng(2)
+    asked = [
+        Request((Turn("user", (ImageRef(0), "?")),), (random.integers(0, 256, (9, 9), dtype=np.uint8),))
+        for _ in range(4)
+    ]
+    assert len(set(generate(vlm, asked, max_new_tokens=8, batch_size=4))) > 1
+
+
+def test_one_pass_over_each_distinct_image(vlm):
+    seen = []
+    hook = vlm.model.model.vision_tower.register_forward_hook(lambda _module, _args, out: seen.append(len(out[0])))
+    generate(vlm, requests(), max_new_tokens=1, batch_size=2)
+    hook.remove()
+    assert sum(seen) == 2
+
+
+def test_training_mode_is_given_back(vlm):
+    vlm.model.train()
+    generate(vlm, requests()[:1], max_new_tokens=1, batch_size=1)
+    assert vlm.model.training
+    vlm.model.eval()
+
+
+def test_a_missing_image_is_named(vlm):
+    with pytest.raises(ValueError, match="request 0 shows image 1, 1 images were given"):
+        generate(
+            vlm,
+            [Request((Turn("user", (ImageRef(1),)),), (np.zeros((4, 4), np.uint8),))],
+            max_new_tokens=1,
+            batch_size=1,
+        )
