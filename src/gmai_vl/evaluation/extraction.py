@@ -1,0 +1,139 @@
+"""What a response answers: the policy of the protocol `strict`.
+
+The rules never guess: an answer that is absent, ambiguous or contradicts itself is unparsed, and unparsed counts as
+wrong and is counted. Both languages are read in every response, for a model may answer in the other one.
+
+*Every kind.* Full-width characters are read as ASCII. `<think>` blocks are left out, an unclosed one to the end of
+the response. Where there is `<answer>`, `\\boxed{}` or a JSON field `answer`, only its content counts. Questions
+inside a response state nothing. What is left may have 10,000 characters; a longer text is a model that repeats
+itself, and unparsed.
+
+*Multiple choice*, in this order:
+1. The response is one letter of the options in any dress (`b`, `(B)`, `**B.**`, `Ｂ。`), or one option text, word by
+   word.
+2. What follows a cue ("the answer is", "I choose", 答案是, 选), a letter at the very start, a lone letter as the last
+   line. They must agree. "final answer" outranks other cues. A cue that is doubted or denied ("not sure whether the
+   answer is ...") is none.
+3. A refusal ("cannot determine", "none of the above", 无法判断) is no answer.
+4. Mentions anywhere: letters in brackets or behind a word like "option" or "is", or else option texts as whole words
+   (the longer text where one contains the other). There must be exactly one that is not denied: "A, not B" is A, "not
+   A but B" is B, "not A" alone is nothing, "A or B" is nothing. A bare letter in running text ("a mass", "I see",
+   "hepatitis B", "B-mode", "E. coli") is no mention. A letter next to the text of another option contradicts itself.
+   A repetition of the whole list of options is left out. A letter beyond the options is no answer.
+
+*Closed.* An answer word standing alone (yes, no, 是, 是的, 有, 否, 不是, 没有 ...), not the "no" of "normal" or "no
+fracture"; else a statement that only repeats the question's words ("There is no fracture." to "Is there a
+fracture?"). Both yes and no: unparsed. Another short answer ("left", 左侧) has no choice; its text is its normalised
+words. A long text without yes or no is unparsed.
+
+*Open.* The text behind the last cue, else the whole response, normalised; nothing or a refusal is unparsed.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gmai_vl.evaluation.choices import choice_of
+from gmai_vl.evaluation.wording import conclusions, plain, refuses, tagged_answers, words
+from gmai_vl.evaluation.yesno import mentions_yes_or_no, yes_or_no
+
+LONGEST_RESPONSE = 10_000
+"""Characters of a response that are read, its reasoning apart."""
+
+LONGEST_CLOSED_WORDS = 6
+"""English words of a closed answer other than yes and no."""
+
+LONGEST_CLOSED_CHINESE = 12
+"""Chinese characters of a closed answer other than yes and no."""
+
+_LEAD = re.compile(
+    r"\A(?:(?:it|this|that)(?: is|s)|(?:image|picture|scan) (?:is|shows)|there (?:is|are)"
+    r"|(?:这|该图|图中)?是(?!否|不是))\s*"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """What a response answers."""
+
+    choice: str | None
+    """Letter for multiple choice, `yes` or `no` for closed, else None."""
+
+    text: str
+    """The chosen option's text, the answer word, or the normalised words of another answer; empty where unparsed."""
+
+    unparsed: bool
+    """No answer could be extracted."""
+
+
+UNPARSED = Extracted(None, "", True)
+
+
+def extract(kind: str, question: str, options: Mapping[str, str] | None, response: str) -> Extracted:
+    """Extract the answer from the response to a question of `kind` mcq, closed or open.
+
+    `options` (letter -> text) belongs to mcq and is ignored elsewhere. Raises ValueError for another kind or mcq
+    without options.
+    """
+    if kind not in ("mcq", "closed", "open"):
+        raise ValueError(f"no rules for answers of kind {kind}")
+    if len(plain(response)) > LONGEST_RESPONSE:
+        return UNPARSED
+    if kind == "closed":
+        return _closed(question, response)
+    if kind == "open":
+        return _open(response)
+    if not options:
+        raise ValueError("a multiple-choice question without options")
+    letter = choice_of(options, response)
+    return UNPARSED if letter is None else Extracted(letter, options[letter], False)
+
+
+def is_correct(kind: str, question: str, options: Mapping[str, str] | None, answer: str, extracted: Extracted) -> bool:
+    """Say whether `extracted` is the reference `answer`.
+
+    The reference is a letter or option text for mcq; yes/no in either language, or words, for the others.
+
+    Raises ValueError if the reference answer of a multiple-choice question is none of its options.
+    """
+    if kind == "mcq":
+        right = _letter_of_answer(options or {}, answer)
+        return extracted.choice is not None and extracted.choice in right
+    if extracted.unparsed:
+        return False
+    if kind == "closed" and (reference := yes_or_no(question, answer)):
+        return extracted.choice == reference
+    return extracted.choice is None and extracted.text == _short(answer)
+
+
+def _letter_of_answer(options: Mapping[str, str], answer: str) -> set[str]:
+    if answer.strip().upper() in options:
+        return {answer.strip().upper()}
+    letters = {letter for letter, text in options.items() if text.strip() == answer.strip()}
+    letters = letters or {letter for letter, text in options.items() if words(text) == words(answer)}
+    if not letters:
+        raise ValueError(f"the answer `{answer}` is none of the options {dict(options)}")
+    return letters
+
+
+def _closed(question: str, response: str) -> Extracted:
+    if answer := yes_or_no(question, response):
+        return Extracted(answer, answer, False)
+    text = _short(response)
+    chinese = len(re.findall(r"[\u4e00-\u9fff]", text))
+    long = chinese > LONGEST_CLOSED_CHINESE or len(text.split()) > LONGEST_CLOSED_WORDS
+    if not text or long or mentions_yes_or_no(response) or refuses(plain(response)):
+        return UNPARSED
+    return Extracted(None, text, False)
+
+
+def _open(response: str) -> Extracted:
+    text = _short(response)
+    return UNPARSED if not text or refuses(plain(response)) else Extracted(None, text, False)
+
+
+def _short(response: str) -> str:
+    """Return the normalised words of the answer: behind the last cue where there is one, without "it is"."""
+    text = plain(response)
+    stated = tagged_answers(text) or conclusions(text)
+    return _LEAD.sub("", words(stated[-1] if stated else text))

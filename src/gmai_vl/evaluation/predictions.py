@@ -1,0 +1,110 @@
+"""Files of responses: predictions to score, and cases to parse. JSON lines, every fault named with its line."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, model_validator
+
+from gmai_vl.evaluation.extraction import extract, is_correct
+from gmai_vl.foundation import Settings, UserError, atomic_file, canonical_json, load_settings
+from gmai_vl.vocabulary import Language
+
+
+class _Record(Settings):
+    """A line of a file that other programs write: unknown keys are theirs and stay unread."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+class Prediction(_Record):
+    """`{"id", "response"}`."""
+
+    id: str
+    response: str
+
+
+class ParseCase(_Record):
+    """`{"id", "kind", "lang", "question", "options", "response", "answer"?}`."""
+
+    id: str | int
+    kind: Literal["mcq", "closed", "open"]
+    lang: Language
+    question: str
+    options: dict[str, str] | None = None
+    response: str
+    answer: str | None = None
+
+    @model_validator(mode="after")
+    def _options_of_mcq(self) -> "ParseCase":
+        if self.kind == "mcq" and not self.options:
+            raise ValueError("a case of kind mcq needs options")
+        for letter in self.options or {}:
+            if not (len(letter) == 1 and "A" <= letter <= "Z"):
+                raise ValueError(f"option `{letter}` must be one of the letters A-Z")
+        return self
+
+
+def read_predictions(path: Path) -> dict[str, str]:
+    """Return id -> response. Raises UserError, with the line, for what is no prediction or an id that stands twice."""
+    responses: dict[str, str] = {}
+    for place, data in _lines(path):
+        prediction = load_settings(Prediction, data, place)
+        if prediction.id in responses:
+            raise UserError(f"{place}: id `{prediction.id}` stands twice; keep one response per question")
+        responses[prediction.id] = prediction.response
+    return responses
+
+
+def parse_file(source: Path, target: Path) -> dict[str, int]:
+    """Extract the answer of every case in `source` into `target`; return the numbers of `cases` and of `unparsed`.
+
+    Lines of `target`: `{"id", "choice", "text", "unparsed", "correct"?}`, `correct` only where the case gives an
+    answer. Raises UserError, with the line, for a case that is malformed or whose reference answer is none of its
+    options.
+    """
+    counts = {"cases": 0, "unparsed": 0}
+    with atomic_file(target) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        for place, data in _lines(source):
+            case = load_settings(ParseCase, data, place)
+            extracted = extract(case.kind, case.question, case.options, case.response)
+            line: dict[str, Any] = {
+                "id": case.id,
+                "choice": extracted.choice,
+                "text": extracted.text,
+                "unparsed": extracted.unparsed,
+            }
+            if case.answer is not None:
+                try:
+                    line["correct"] = is_correct(case.kind, case.question, case.options, case.answer, extracted)
+                except ValueError as error:
+                    raise UserError(f"{place}: {error}; correct the answer") from None
+            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+            counts["cases"] += 1
+            counts["unparsed"] += extracted.unparsed
+    return counts
+
+
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield place and object of every line that is not blank."""
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            for number, line in enumerate(stream, start=1):
+                if line.strip():
+                    yield f"{path}:{number}", _object(line, f"{path}:{number}")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; give a file of JSON lines") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+
+
+def _object(line: str, place: str) -> dict[str, Any]:
+    try:
+        data = json.loads(line)
+        canonical_json(data).encode()  # an escaped half of a surrogate pair or a NaN could not be written again
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{place}: not JSON: {error}; write one object per line") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{place}: a {type(data).__name__}; write one object per line")
+    return data

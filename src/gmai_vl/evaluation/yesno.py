@@ -1,0 +1,188 @@
+"""Yes or no, in English and Chinese: answer words that stand alone, and statements that repeat the question."""
+
+import re
+from typing import Literal
+
+from gmai_vl.evaluation.wording import conclusions, plain, refuses, sentences, tagged_answers, without_questions, words
+
+Answer = Literal["yes", "no"]
+
+_YES = (
+    "yes",
+    "yeah",
+    "yep",
+    "yup",
+    "affirmative",
+    "是的",
+    "是",
+    "有的",
+    "有",
+    "对的",
+    "对",
+    "正确",
+    "存在",
+    "可见",
+    "可以",
+    "能",
+    "会",
+)
+_NO = (
+    "no",
+    "nope",
+    "nah",
+    "不是的",
+    "不是",
+    "没有",
+    "没",
+    "否",
+    "不对",
+    "不正确",
+    "错误",
+    "不存在",
+    "不可见",
+    "不可以",
+    "不能",
+    "不会",
+    "不",
+    "未见",
+    "无",
+)
+_ONLY_ALONE: dict[str, Answer] = {
+    "y": "yes",
+    "true": "yes",
+    "correct": "yes",
+    "n": "no",
+    "false": "no",
+    "incorrect": "no",
+    "not really": "no",
+}
+_ALONE: dict[str, Answer] = {**dict.fromkeys(_YES, "yes"), **dict.fromkeys(_NO, "no"), **_ONLY_ALONE}
+
+# Behind "no" a noun would make it a determiner ("no fracture"), which answers only where it repeats the question.
+_CLAUSE = r"\s+(?:it|there|this|that|these|those|the|i|he|she|they|we|you|because|since|as|but)\b"
+_WORD_END = rf"(?=\s*\Z|\s*[^\w\s'\-]|\s*\n|\s+-\s|{_CLAUSE})"
+_CHINESE_END = r"(?=\s*(?:的|呀|啊|哦|呢)?\s*(?:\Z|[^\w\s]|\n))"
+_STANDALONE = re.compile(
+    rf"(?<![\w'-])(?P<yes>yes|yeah|yep|yup|affirmative)(?![\w'-])|(?<![\w'-])(?P<no>no|nope|nah){_WORD_END}"
+    rf"|(?<![\u4e00-\u9fff])(?:(?P<zh_no>{'|'.join(_NO[3:])})|(?P<zh_yes>{'|'.join(_YES[5:])})){_CHINESE_END}",
+    re.I,
+)
+_DENIED = re.compile(r"(?:\bnot|\bneither|\bnor|n't|不是|并非)\s*(?:an?\s+)?[\"']*\Z", re.I)
+
+# Words that carry no content of their own in a question or in the statement that answers it.
+_EMPTY = frozenset(
+    re.findall(
+        r"\w+",
+        """a an the this that these those it its there here one any some is are was were be been being do does did
+        has have had can could in on of at to for from by with as you we i and what please image picture photo
+        photograph scan figure shown show shows showing see seen visible present evidence sign signs identified
+        observed noted detected found exist exists contain contains""",
+    )
+)
+_NEGATORS = frozenset(
+    re.findall(r"\w+", "no not none without never absent cannot isnt arent doesnt dont wasnt cant hasnt")
+)
+_ALTERNATIVE = re.compile(r"\bor\b|\bwhich\b|\bwhat\b|还是|或|哪", re.I)
+_CHINESE_ASKING = re.compile(r"是不是|有没有|是否|能否|可否|有无|能不能|会不会|吗|呢|请问|请")
+_CHINESE_EMPTY = re.compile(
+    r"这[张幅个]|[该此本]|医学|影像|图像|图片|图中|图|照片|检查|显示|看到|看见|观察到|发现|可见|存在|出现|明显|证据|迹象|任何|有|是|的|了|在|中|里|内|上|为|能|可以|会|\W"
+)
+_CHINESE_NOT = re.compile(r"没有|并无|未见|不是|并非|不存在|不能|不会|没|无|未|不|非")
+
+
+def yes_or_no(question: str, response: str) -> Answer | None:
+    """Return the one answer that `response` gives to `question`; None if it gives neither, or both."""
+    text = plain(response)
+    stated = tagged_answers(text) or conclusions(text)
+    answers = {_answer(question, part) for part in stated} - {None}
+    if not answers:
+        return _answer(question, text)
+    return answers.pop() if len(answers) == 1 else None
+
+
+def mentions_yes_or_no(response: str) -> bool:
+    """Say whether yes, no or a negation stands anywhere in `response`."""
+    text = plain(response)
+    latin = set(_latin_words(text))
+    return bool(
+        _STANDALONE.search(text)
+        or latin & _NEGATORS
+        or latin & {"yes"}
+        or _CHINESE_NOT.search(text)
+        or _CHINESE_ASKING.search(text)
+    )
+
+
+def _answer(question: str, text: str) -> Answer | None:
+    if alone := _ALONE.get(words(text)):
+        return alone
+    text = without_questions(text)
+    found = [
+        match
+        for match in _STANDALONE.finditer(text)
+        if not _DENIED.search(text[max(0, match.start() - 20) : match.start()])
+    ]
+    spoken: set[Answer] = {"yes" if match["yes"] or match["zh_yes"] else "no" for match in found}
+    opens = bool(found) and not re.search(r"\w", text[: found[0].start()])
+    rest = text[found[0].end() :] if opens else text
+    repeated = {_repeats(question, sentence) for sentence in sentences(rest)} - {None}
+    if len(spoken | repeated) != 1:
+        return None
+    if refuses(text) and not (opens and "yes" in spoken):
+        return None
+    return (spoken | repeated).pop()
+
+
+def _repeats(question: str, statement: str) -> Answer | None:
+    """Return what `statement` says where it only repeats the question's words: affirmed "yes", denied "no".
+
+    "There is no pneumothorax" answers "Is there a pneumothorax?" and not "Is the chest normal?". Questions that are
+    negative themselves or offer alternatives cannot be answered so. A word of doubt, or any word that is not in the
+    question, makes it none.
+    """
+    question = next(
+        (part for part in sentences(plain(question)) if part.endswith("?")), plain(question)
+    )  # the instruction apart
+    if _ALTERNATIVE.search(question):
+        return None
+    if re.search(r"[\u4e00-\u9fff]", question):
+        return _repeats_chinese(question, plain(statement))
+    asked, said = _latin_words(question), _latin_words(statement)
+    denials = sum(word in _NEGATORS for word in said)
+    if _NEGATORS & set(asked) or denials > 1 or re.search(r"[\u4e00-\u9fff]", statement):
+        return None
+    asked_content = [word for word in asked if word not in _EMPTY]
+    said_content = [word for word in said if word not in _EMPTY | _NEGATORS]
+    if not said_content:
+        return _refers_back(said)
+    if denials:
+        remaining = iter(asked_content)
+        return "no" if all(word in remaining for word in said_content) else None
+    return "yes" if said_content == asked_content else None
+
+
+def _refers_back(said: list[str]) -> Answer | None:
+    """Return the answer of a statement without content of its own: "it is", "there is not"."""
+    if len(said) < 2 or said[0] not in ("it", "there", "this", "they", "these"):
+        return None
+    if _NEGATORS & set(said):
+        return "no"
+    return "yes" if len(said) == 2 else None
+
+
+def _latin_words(text: str) -> list[str]:
+    return [
+        word.removesuffix("s") if len(word) > 4 else word
+        for word in re.findall(r"[a-z0-9-]+", text.lower().replace("'", ""))
+    ]
+
+
+def _repeats_chinese(question: str, statement: str) -> Answer | None:
+    asked = _CHINESE_EMPTY.sub("", _CHINESE_ASKING.sub("", question))
+    denials = _CHINESE_NOT.findall(statement)
+    said = _CHINESE_EMPTY.sub("", _CHINESE_NOT.sub("", statement))
+    if not said or _CHINESE_NOT.search(asked) or len(denials) > 1:
+        return None
+    if denials:
+        return "no" if said in asked else None
+    return "yes" if said == asked or re.search(rf"是(?:否|不是)\W*{re.escape(said)}", question) else None

@@ -1,0 +1,34 @@
+"""Questions made by hand for the tests of evaluation."""
+
+from typing import Any
+
+from gmai_vl.evaluation import Question
+from gmai_vl.records import ImageRef, Region, Turn
+
+
+def question(number: int, **changes: Any) -> Question:
+    """Return a multiple-choice question about an image of its own, with `changes`."""
+    fields: dict[str, Any] = {
+        "id": f"q{number:03}",
+        "kind": "mcq",
+        "language": "en",
+        "turns": (Turn("user", (ImageRef(0), f"Which modality is number {number}?")),),
+        "images": (f"image{number:03}",),
+        "width": 100,
+        "height": 50,
+        "options": {"A": "CT", "B": "MRI", "C": "X-ray"},
+        "answer": "A",
+        "form": "modality",
+        "modality": "CT",
+        "task": "cls",
+        "source": "s",
+        "patient_id": f"p{number // 2}",
+    }
+    return Question(**fields | changes)
+
+
+def grounding(number: int, *boxes: tuple[int, int, int, int], **changes: Any) -> Question:
+    """Return a question for `boxes` in an image of 100 x 50 pixels."""
+    regions = tuple(Region(label="mass", box=box) for box in boxes)
+    fixed = {"kind": "grounding", "form": "grounding", "subject": "mass", "options": None, "answer": ""}
+    return question(number, regions=regions, **fixed | changes)

@@ -1,0 +1,110 @@
+"""`gmai eval` as its users see it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from corpus_recipes import write_sources
+from typer.testing import CliRunner
+
+from gmai_vl.cli.eval import app
+from gmai_vl.corpus import Corpus, build
+from gmai_vl.evaluation import questions_of
+from gmai_vl.foundation import UserError
+from gmai_vl.model import ModelSettings, build_model, save_model
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A folder with a small corpus and a checkpoint."""
+    folder = tmp_path_factory.mktemp("eval")
+    build(write_sources(folder), folder / "corpus")
+    save_model(build_model(ModelSettings(preset="tiny"), seed=0), folder / "model")
+    return folder
+
+
+def gmai_eval(*arguments):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def write_predictions(path, responses):
+    path.write_text("".join(json.dumps({"id": id, "response": text}) + "\n" for id, text in responses.items()))
+    return path
+
+
+def reference(base):
+    return {entry.id: entry.answer for entry in questions_of(Corpus(base / "corpus"))}
+
+
+def test_run_writes_predictions_and_the_score_of_them(base, tmp_path):
+    run = ("run", "--model", base / "model", "--benchmark", "corpus", "--data", base / "corpus", "--limit", 6)
+    first = gmai_eval(*run, "--out", tmp_path / "out", "--json", tmp_path / "first.json")
+    assert first.exit_code == 0
+    result = json.loads((tmp_path / "first.json").read_text())
+    assert result["n"] == 6
+    assert result == json.loads((tmp_path / "out" / "score.json").read_text())
+    again = gmai_eval(*run, "--out", tmp_path / "out")
+    assert again.stdout == first.stdout
+    predictions = tmp_path / "out" / "predictions.jsonl"
+    assert predictions.read_bytes().count(b"\n") == 6
+    score = ("score", "--benchmark", "corpus", "--data", base / "corpus", "--predictions", predictions)
+    gmai_eval(*score, "--limit", 6, "--json", tmp_path / "second.json")
+    assert json.loads((tmp_path / "second.json").read_text()) == result
+    with pytest.raises(UserError, match="have no response"):
+        gmai_eval(*score)
+
+
+def test_run_does_not_mix_two_models(base, tmp_path):
+    run = ("run", "--benchmark", "corpus", "--data", base / "corpus", "--limit", 1, "--out", tmp_path / "out")
+    gmai_eval(*run, "--model", base / "model")
+    save_model(build_model(ModelSettings(preset="tiny"), seed=1), tmp_path / "other")
+    with pytest.raises(UserError, match="another model"):
+        gmai_eval(*run, "--model", tmp_path / "other")
+
+
+def test_the_reference_answers_score_everything(base, tmp_path):
+    predictions = write_predictions(tmp_path / "p.jsonl", reference(base))
+    score = ("score", "--benchmark", "corpus", "--data", base / "corpus", "--predictions", predictions)
+    shown = gmai_eval(*score, "--json", tmp_path / "score.json").stdout
+    result = json.loads((tmp_path / "score.json").read_text())
+    assert (result["micro"], result["macro"], result["n_unparsed"]) == (1.0, 1.0, 0)
+    assert result["n"] == len(reference(base))
+    assert set(result["groups"]["source"]) == {"skin", "polyps"}
+    assert "100.0" in shown
+    assert "not for diagnosis" in shown
+
+
+def test_predictions_for_other_questions_are_refused(base, tmp_path):
+    predictions = write_predictions(tmp_path / "p.jsonl", {**reference(base), "stranger": "A"})
+    with pytest.raises(UserError, match="`stranger`"):
+        gmai_eval("score", "--benchmark", "corpus", "--data", base / "corpus", "--predictions", predictions)
+
+
+def test_an_unknown_benchmark_is_told_the_known_ones(base, tmp_path):
+    with pytest.raises(UserError, match="did you mean `corpus`"):
+        gmai_eval("score", "--benchmark", "corpsu", "--data", base / "corpus", "--predictions", tmp_path / "p.jsonl")
+
+
+def test_list_names_the_benchmarks(tmp_path):
+    assert "corpus:" in gmai_eval("list", "--json", tmp_path / "list.json").stdout
+    assert "corpus" in json.loads((tmp_path / "list.json").read_text())
+
+
+def test_parse_needs_no_torch_and_bad_input_is_one_line_and_code_2(tmp_path):
+    case = {"id": "a", "kind": "mcq", "lang": "en", "question": "?", "options": {"A": "x", "B": "y"}, "response": "(b)"}
+    (tmp_path / "in.jsonl").write_text(json.dumps(case) + "\n")
+    program = "import sys; from gmai_vl.cli import main\ntry: main()\nfinally: assert 'torch' not in sys.modules"
+    command = [sys.executable, "-c", program, "eval", "parse", "--input", "in.jsonl", "--output", "out.jsonl"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads((tmp_path / "out.jsonl").read_text())["choice"] == "B"
+
+    (tmp_path / "in.jsonl").write_text("{}\n")
+    failed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert failed.returncode == 2
+    assert len(failed.stderr.splitlines()) == 1
+    assert "in.jsonl:1: " in failed.stderr
