@@ -5,10 +5,12 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field
 
 from gmai_vl.foundation import (
     Settings,
@@ -39,9 +41,20 @@ class Part(Settings):
     share: float = 1.0
 
 
+class Square(Settings):
+    shape: Literal["square"]
+    side: float
+
+
+class Circle(Settings):
+    shape: Literal["circle"]
+    radius: float
+
+
 class Whole(Settings):
     title: str
     parts: tuple[Part, ...] = ()
+    drawings: tuple[Annotated[Square | Circle, Field(discriminator="shape")], ...] = ()
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -100,6 +113,13 @@ def test_a_link_out_of_a_folder_is_not_inside_it(tmp_path: Path) -> None:
         ("title: a\nparts: [{name: b, shar: 1}]\n", "parts[0].shar: unknown key; did you mean `share`?"),
         ("parts: []\n", "title: is missing; add it"),
         ("title: a\nparts: [{name: b, share: much}]\n", "parts[0].share: input should be a valid number"),
+        (
+            "title: a\ndrawings: [{shape: circle, radios: 1}]\n",
+            "drawings[0].radios: unknown key; did you mean `radius`?",
+        ),
+        ("title: a\ndrawings: [{shape: square}]\n", "drawings[0].side: is missing; add it"),
+        ("title: a\ndrawings: [{shape: sqare}]\n", "drawings[0].shape: `sqare` is unknown; did you mean `square`?"),
+        ("title: a\ndrawings: [{side: 1}]\n", "drawings[0].shape: is missing; add it"),
         ("title: a\ntitle: b\n", "key `title` stands twice"),
         ("title: [\n", "not valid YAML"),
         ("- a\n", "a recipe is a mapping"),

@@ -1,10 +1,11 @@
 """Recipes: YAML read safely and checked against a model whose errors name file, key, value and fix."""
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from gmai_vl.foundation.errors import UserError, nearest
 
@@ -60,35 +61,63 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     faults = error.errors(include_url=False)
     # An unknown key first: it is usually the cause of a missing one.
     fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
-    key = _key_path(fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        return f"{key}: unknown key; {nearest(str(fault['loc'][-1]), _known_keys(model, fault['loc'][:-1]))}"
-    if fault["type"] == "missing":
-        return f"{key}: is missing; add it"
+    key, siblings = _walk(model, fault["loc"])
+    match fault["type"]:
+        case "extra_forbidden":
+            return f"{key}: unknown key; {nearest(str(fault['loc'][-1]), siblings)}"
+        case "missing":
+            return f"{key}: is missing; add it"
+        case "union_tag_not_found":
+            return f"{key}.{_unquoted(fault, 'discriminator')}: is missing; add it"
+        case "union_tag_invalid":
+            tags = str(fault["ctx"]["expected_tags"]).replace("'", "").split(", ")
+            tag = fault["ctx"]["tag"]
+            return f"{key}.{_unquoted(fault, 'discriminator')}: `{tag}` is unknown; {nearest(tag, tags)}"
     message = fault["msg"].removeprefix("Value error, ")
     return f"{key}: {message[0].lower() + message[1:]} (given: {str(fault['input'])[:80]})"
 
 
-def _key_path(location: tuple[int | str, ...]) -> str:
+def _unquoted(fault: ErrorDetails, name: str) -> str:
+    return str(fault["ctx"][name]).strip("'")
+
+
+def _walk(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[str, list[str]]:
+    """Return the key path of `location` as a user writes it, and the keys that are known where it ends.
+
+    pydantic puts the tag of a union (`format: folder`) into the location; the user never wrote that as a key.
+    """
     path = ""
-    for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return path.removeprefix(".") or "recipe"
+    here: list[type[BaseModel]] = [model]
+    for depth, part in enumerate(location):
+        tagged = [cls for cls in here if part in _literals(cls)]
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif tagged and depth < len(location) - 1:
+            here = tagged
+            continue
+        else:
+            path += f".{part}"
+        if depth < len(location) - 1:
+            here = [
+                found
+                for cls in here
+                if part in cls.model_fields
+                for found in _classes_in(cls.model_fields[str(part)].annotation)
+            ] or here
+    return path.removeprefix(".") or "recipe", sorted({name for cls in here for name in cls.model_fields})
 
 
-def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Find the keys allowed at `location`: the fields of every settings class met on the way down its annotations."""
-    candidates: list[Any] = [model]
-    for part in location:
-        following: list[Any] = []
-        for candidate in candidates:
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel) and part in candidate.model_fields:
-                following += _classes_in(candidate.model_fields[str(part)].annotation)
-        candidates = following or candidates  # an index, or the tag of a union, does not go deeper
-    return sorted({name for candidate in candidates for name in candidate.model_fields})
+def _literals(cls: type[BaseModel]) -> set[Any]:
+    """Return the values of the fields of a class that can have one value only: its tags."""
+    return {
+        value
+        for field in cls.model_fields.values()
+        if get_origin(field.annotation) is Literal
+        for value in get_args(field.annotation)
+    }
 
 
 def _classes_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [found for argument in getattr(annotation, "__args__", ()) for found in _classes_in(argument)]
+    return [found for argument in get_args(annotation) for found in _classes_in(argument)]

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.encaps import get_frame
-from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from gmai_vl.foundation import BadItem, sha256_of_text
 from gmai_vl.records import Case, Rejected
+from gmai_vl.sources.decoder import FAULTS, decoded_frame
 from gmai_vl.sources.files import file_of, list_files
 from gmai_vl.sources.geometry import percentile_window, shown_picture, to_uint8
 from gmai_vl.sources.labels import patient_of
@@ -83,23 +83,6 @@ BODY_PART_OF = {
 NO_PICTURE = {"SEG", "RTDOSE", "RTSTRUCT", "RTPLAN", "RTRECORD", "SR", "KO", "PR", "REG", "ECG", "EPS", "HD", "DOC"}
 """Values of Modality that stand for something derived from images or about them."""
 
-FAULTS = (
-    BytesLengthException,
-    InvalidDicomError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    NotImplementedError,
-    OSError,
-    OverflowError,
-    RecursionError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-)
-"""What pydicom and its decoders raise on damaged files. Their texts may quote the header, so only the kind is told."""
-
 
 def list_items(spec: DicomSource, root: Path) -> list[str]:
     """Return the files below `root`, sorted, whatever their ending: DICOM files often have none."""
@@ -120,7 +103,7 @@ def read_item(spec: DicomSource, root: Path, item: str) -> list[Case | Rejected]
         # pydicom's warnings quote values of the header.
         warnings.simplefilter("ignore")
         try:
-            return [_case(spec, _read(path), item, patient_id)]
+            return [_case(spec, _read(path), path, item, patient_id)]
         except FAULTS as error:
             raise BadItem(f"is damaged or not to the standard ({type(error).__name__})") from None
 
@@ -131,7 +114,7 @@ def _read(path: Path) -> Dataset:
     return dcmread(path)
 
 
-def _case(spec: DicomSource, ds: Dataset, item: str, patient_id: str | None) -> Case | Rejected:
+def _case(spec: DicomSource, ds: Dataset, path: Path, item: str, patient_id: str | None) -> Case | Rejected:
     kind = _kind(ds)
     is_whole = "PixelData" in ds
     if str(ds.get("Modality", "")) in NO_PICTURE or (not is_whole and kind and "Image Storage" not in kind):
@@ -146,7 +129,7 @@ def _case(spec: DicomSource, ds: Dataset, item: str, patient_id: str | None) -> 
     frames = int(ds.get("NumberOfFrames") or 1)
     frame = frames // 2
     _check_size(ds, frame, frames)
-    pixels = _shown(ds, frame)
+    pixels = _shown(ds, path, frame)
     pixels, plane, swapped = shown_picture(pixels, _floats(ds, frame, "ImageOrientationPatient", 6) or (0.0,) * 6)
     row, column = _floats(ds, frame, "PixelSpacing", 2) or (0.0, 0.0)
     spacing = (column, row) if swapped else (row, column)
@@ -237,15 +220,10 @@ def _coded_size(frame: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _shown(ds: Dataset, frame: int) -> NDArray[np.uint8]:
+def _shown(ds: Dataset, path: Path, frame: int) -> NDArray[np.uint8]:
     """Decode one frame and return it as it is shown: [H, W] grey or [H, W, 3] RGB."""
-    syntax = ds.file_meta.TransferSyntaxUID
-    # Named, so that a decoder under another licence is never picked up because it happens to be installed.
-    plugin = "" if not syntax.is_compressed else "pydicom" if syntax == RLELossless else "gdcm"
-    try:
-        pixels = pixel_array(ds, index=frame, decoding_plugin=plugin)
-    except FAULTS:
-        raise BadItem(f"its pixels cannot be decoded ({syntax.name})") from None
+    compressed = ds.file_meta.TransferSyntaxUID.is_compressed
+    pixels = decoded_frame(path, frame) if compressed else pixel_array(ds, index=frame)
     if ds.PhotometricInterpretation == "PALETTE COLOR":
         colours = apply_color_lut(pixels, ds)
         return _eight_bits(colours[..., :3], int(ds.RedPaletteColorLookupTableDescriptor[2]))
