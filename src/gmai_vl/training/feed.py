@@ -1,0 +1,91 @@
+"""From examples to tensors: sizes beforehand, then micro-batches that are made while the model computes."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
+
+from torch import Tensor
+from transformers import LlavaProcessor
+
+from gmai_vl.corpus import Corpus
+from gmai_vl.foundation import UserError, progress
+from gmai_vl.model import IGNORED, Batch, collate, encode, image_side, prepare_image
+from gmai_vl.training.batches import MicroBatch
+from gmai_vl.training.mixture import Example
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+LoadImage = Callable[[Corpus, str], Tensor]
+"""From a corpus and the name of one of its images to what the model takes, [3, S, S]."""
+
+KEPT_IMAGE_BYTES = 2**29
+"""Prepared images are kept in memory up to this size: 2,700 of 128 x 128 pixels, 400 of 336 x 336."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large an example is for the model."""
+
+    tokens: int
+    """Text and image tokens."""
+
+    supervised: int
+    """Tokens that the loss looks at."""
+
+
+def measure(processor: LlavaProcessor, examples: Sequence[Example], label: str) -> list[Size]:
+    """Return the size of each example, showing progress under `label`. Raises UserError for one without an answer."""
+    sizes = []
+    for example in progress(examples, label, len(examples)):
+        encoded = encode(processor, example.sample.turns)
+        supervised = sum(token != IGNORED for token in encoded.labels)
+        if not supervised:
+            raise UserError(
+                f"sample {example.sample.id}: has no answer to learn; check its corpus with `gmai data verify`"
+            )
+        sizes.append(Size(len(encoded.input_ids), supervised))
+    return sizes
+
+
+def image_loader(processor: LlavaProcessor) -> LoadImage:
+    """Return a function that loads and prepares images and keeps those used last."""
+
+    @lru_cache(maxsize=KEPT_IMAGE_BYTES // (4 * 3 * image_side(processor) ** 2))
+    def load_image(corpus: Corpus, sha256: str) -> Tensor:
+        return prepare_image(processor, corpus.image(sha256))
+
+    return load_image
+
+
+def micro_batches(
+    processor: LlavaProcessor, load_image: LoadImage, examples: Sequence[Example], order: Iterable[MicroBatch]
+) -> Iterator[Batch]:
+    """Yield the micro-batches of `examples` in `order`, each made while the one before it is in use."""
+
+    def make(micro: MicroBatch) -> Batch:
+        chosen = [examples[index] for index in micro]
+        encoded = [encode(processor, example.sample.turns) for example in chosen]
+        images = [
+            load_image(example.corpus, example.sample.images[shown])
+            for example, tokens in zip(chosen, encoded, strict=True)
+            for shown in tokens.images
+        ]
+        return collate(processor, encoded, images)
+
+    return one_ahead(make, order)
+
+
+def one_ahead(make: Callable[[K], V], keys: Iterable[K]) -> Iterator[V]:
+    """Yield `make(key)` for each key in order, made in a thread of its own and one key ahead of the reader."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        ready: Future[V] | None = None
+        for key in keys:
+            following = thread.submit(make, key)
+            if ready is not None:
+                yield ready.result()
+            ready = following
+        if ready is not None:
+            yield ready.result()

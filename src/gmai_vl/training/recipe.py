@@ -1,0 +1,193 @@
+"""The train recipe: what a user writes down about the model, its stages and their data."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from gmai_vl.foundation import Settings, UserError, load_settings, nearest, read_yaml
+from gmai_vl.model import ModelSettings
+from gmai_vl.vocabulary import SUBSETS, Language
+
+Part = Literal["vision", "projector", "language"]
+
+RESERVED_NAMES = ("final", "log.jsonl", "tensorboard")
+"""What stands in the output folder beside the stages."""
+
+
+class MixturePart(Settings):
+    """Samples of one corpus."""
+
+    corpus: str
+    """Folder of the corpus, relative to the recipe file."""
+
+    ratio: PositiveFloat = 1.0
+    """Share of the samples that pass the filters: 0.05 takes 5 % of them, 2.5 each twice and half of them once more."""
+
+    subsets: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Sub-datasets to take; all by default."""
+
+    languages: tuple[Language, ...] | None = Field(default=None, min_length=1)
+    """Languages to take; all by default."""
+
+    @field_validator("subsets")
+    @classmethod
+    def _subsets_exist(cls, subsets: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for subset in subsets or ():
+            if subset not in SUBSETS:
+                raise ValueError(f"`{subset}` is no sub-dataset; {nearest(subset, SUBSETS)}")
+        return subsets
+
+
+class Validation(Settings):
+    """Loss on samples of the mixture's corpora that stand in their split val."""
+
+    every: PositiveInt
+    """Optimizer steps between two validations; the last step of a stage is always followed by one."""
+
+    samples: PositiveInt = 512
+    """At most so many, chosen by the seed, the same ones every time."""
+
+
+class Stage(Settings):
+    """One stage: what learns, from what, for how long."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the stage and of its folder below `out`."""
+
+    train: tuple[Part, ...] = Field(min_length=1)
+    """Parts that learn; the others stay as they are, to the bit."""
+
+    learning_rate: PositiveFloat | dict[Part, PositiveFloat]
+    """Peak learning rate, one for all or one per part."""
+
+    global_batch: PositiveInt
+    """Samples per optimizer step."""
+
+    micro_batch_tokens: PositiveInt = 2048
+    """Tokens, padding included, that go through the model at once: decides memory and speed, not the result."""
+
+    epochs: PositiveInt | None = None
+    """Passes over the mixture; or `max_steps`."""
+
+    max_steps: PositiveInt | None = None
+    """Optimizer steps, over as many passes as it takes; or `epochs`."""
+
+    # 0.03, 0 and 1: the official training command's warm-up ratio, weight decay and clipping norm.
+    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises linearly; a cosine to 0 follows."""
+
+    weight_decay: NonNegativeFloat = 0.0
+    """Of AdamW, on matrices only."""
+
+    clip: PositiveFloat | None = 1.0
+    """Largest gradient norm, over all parts together; null clips nothing."""
+
+    validation: Validation | None = None
+    """None: no validation."""
+
+    mixture: tuple[MixturePart, ...] = Field(min_length=1)
+    """Where the samples come from."""
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_free(cls, name: str) -> str:
+        if name in RESERVED_NAMES:
+            raise ValueError(f"`{name}` is taken by the run itself; choose another name")
+        return name
+
+    @field_validator("train")
+    @classmethod
+    def _parts_are_distinct(cls, train: tuple[Part, ...]) -> tuple[Part, ...]:
+        if len(set(train)) < len(train):
+            raise ValueError("a part stands twice; name each once")
+        return train
+
+    @model_validator(mode="after")
+    def _length_and_rates_fit(self) -> "Stage":
+        if (self.epochs is None) == (self.max_steps is None):
+            raise ValueError("give either `epochs` or `max_steps`")
+        if isinstance(self.learning_rate, dict) and set(self.learning_rate) != set(self.train):
+            raise ValueError(f"`learning_rate` must name exactly the parts that learn: {', '.join(self.train)}")
+        return self
+
+    @property
+    def rates(self) -> dict[Part, float]:
+        """Peak learning rate of each part that learns."""
+        rates = self.learning_rate
+        return {part: rates[part] if isinstance(rates, dict) else rates for part in self.train}
+
+
+class TrainRecipe(Settings):
+    """A whole training: a model and its stages, in order."""
+
+    name: str = Field(min_length=1)
+    out: str
+    """Folder to write, relative to the recipe file."""
+
+    seed: int = 0
+    """Of the model's new weights, the choice of samples and their order."""
+
+    model: ModelSettings
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of the computation; weights are always fp32. auto: bf16 where the processor computes in it, else fp32."""
+
+    stages: tuple[Stage, ...] = Field(min_length=1)
+
+    @field_validator("stages")
+    @classmethod
+    def _names_are_distinct(cls, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        names = [stage.name for stage in stages]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two stages are called `{name}`; give each its own name")
+        return stages
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> TrainRecipe:
+    """Read a train recipe and change it by `overrides`, such as `stages.0.learning_rate=1e-4` (values are YAML).
+
+    Raises UserError that names the file, the key and the fix.
+    """
+    data = read_yaml(path)
+    for override in overrides:
+        _set(data, override)
+    return load_settings(TrainRecipe, data, path)
+
+
+def _set(data: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {override}: is not key=value; write for example --set stages.0.learning_rate=1e-4")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override}: the value is not valid YAML: {getattr(error, 'problem', error)}") from None
+    *way, last = key.split(".")
+    place: Any = data
+    for step in way:
+        place = _below(place, step, override)
+    if isinstance(place, list):
+        place[_index(place, last, override)] = value
+    elif isinstance(place, dict):
+        place[last] = value
+    else:
+        raise UserError(f"--set {override}: there is nothing below `{'.'.join(way)}`; check the key against the recipe")
+
+
+def _below(place: Any, step: str, override: str) -> Any:
+    if isinstance(place, list):
+        return place[_index(place, step, override)]
+    if not isinstance(place, dict):
+        raise UserError(f"--set {override}: there is nothing below `{step}`; check the key against the recipe")
+    if place.get(step) is None:
+        place[step] = {}
+    return place[step]
+
+
+def _index(place: list[Any], step: str, override: str) -> int:
+    if not step.isdecimal() or int(step) >= len(place):
+        raise UserError(f"--set {override}: `{step}` is no place in a list of {len(place)}; count from 0")
+    return int(step)

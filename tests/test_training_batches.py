@@ -1,0 +1,84 @@
+"""Length-bucketed batches and the learning rate over a stage."""
+
+import math
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gmai_vl.training.batches import Step, epoch_steps, steps_in_epoch
+from gmai_vl.training.schedule import learning_rate_factor
+
+LENGTHS = st.lists(st.integers(1, 300), max_size=200)
+
+
+def padded(step_lengths: list[list[int]]) -> int:
+    return sum(len(lengths) * max(lengths) for lengths in step_lengths)
+
+
+def cut(lengths: list[int], seed: int = 0, epoch: int = 0, global_batch: int = 16, tokens: int = 1000) -> list[Step]:
+    return epoch_steps(lengths, global_batch=global_batch, micro_batch_tokens=tokens, seed=seed, epoch=epoch)
+
+
+@given(LENGTHS, st.integers(1, 40), st.integers(1, 600), st.integers(0, 3))
+def test_an_epoch_holds_each_sample_once_in_steps_of_the_global_batch(
+    lengths: list[int], global_batch: int, tokens: int, epoch: int
+) -> None:
+    steps = cut(lengths, epoch=epoch, global_batch=global_batch, tokens=tokens)
+    sizes = [sum(map(len, step)) for step in steps]
+    whole, left_over = divmod(len(lengths), global_batch)
+    assert sorted(index for step in steps for micro in step for index in micro) == list(range(len(lengths)))
+    assert Counter(sizes) == Counter([global_batch] * whole + [left_over] * bool(left_over))
+    assert len(steps) == steps_in_epoch(len(lengths), global_batch)
+
+
+@given(LENGTHS, st.integers(1, 40), st.integers(1, 600))
+def test_no_micro_batch_passes_the_token_budget(lengths: list[int], global_batch: int, tokens: int) -> None:
+    for step in cut(lengths, global_batch=global_batch, tokens=tokens):
+        for micro in step:
+            assert len(micro) == 1 or padded([[lengths[index] for index in micro]]) <= tokens
+
+
+@pytest.mark.parametrize("global_batch", [8, 64, 512])
+def test_bucketing_pads_far_less_than_a_random_order(global_batch: int) -> None:
+    rng = random.Random(7)
+    lengths = [rng.choice([20, 40, 80, 300]) + rng.randrange(20) for _ in range(2048)]
+    steps = cut(lengths, global_batch=global_batch, tokens=2048)
+    ours = padded([[lengths[index] for index in micro] for step in steps for micro in step]) / sum(lengths) - 1
+    shuffled = rng.sample(lengths, len(lengths))
+    theirs = padded([shuffled[i : i + 8] for i in range(0, len(shuffled), 8)]) / sum(lengths) - 1
+    assert ours < theirs / 5
+
+
+def test_batches_depend_on_seed_and_epoch_only() -> None:
+    lengths = [random.Random(index).randrange(10, 99) for index in range(100)]
+    assert cut(lengths, seed=1, epoch=2) == cut(lengths, seed=1, epoch=2)
+    assert cut(lengths, seed=1, epoch=2) != cut(lengths, seed=1, epoch=3)
+    assert cut(lengths, seed=1, epoch=2) != cut(lengths, seed=2, epoch=2)
+
+
+def test_the_smaller_step_is_of_samples_that_chance_chose() -> None:
+    lengths = list(range(10, 110))
+    left_over = {
+        step for epoch in range(20) for step in cut(lengths, epoch=epoch, global_batch=33) if len(step[0]) == 1
+    }
+    assert len(left_over) > 5
+
+
+def test_schedule_against_a_hand_computation() -> None:
+    # 10 steps, 3 of them warm-up: quarters, then a cosine over 7 steps.
+    expected = [0.25, 0.5, 0.75, *(0.5 + 0.5 * math.cos(math.pi * k / 7) for k in range(7))]
+    assert [learning_rate_factor(step, 10, 0.3) for step in range(10)] == pytest.approx(expected)
+    assert learning_rate_factor(10, 10, 0.3) == pytest.approx(0)
+    assert learning_rate_factor(0, 1, 0.03) == 1
+
+
+@given(st.integers(1, 500), st.floats(0, 0.99))
+def test_schedule_rises_to_the_peak_then_falls_and_never_wastes_a_step(steps: int, warmup_ratio: float) -> None:
+    factors = [learning_rate_factor(step, steps, warmup_ratio) for step in range(steps)]
+    peak = factors.index(max(factors))
+    assert max(factors) == 1
+    assert min(factors) > 0
+    assert factors == sorted(factors[:peak]) + sorted(factors[peak:], reverse=True)

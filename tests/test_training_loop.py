@@ -1,0 +1,238 @@
+"""One stage on a tiny model: what is frozen, what is learned, what the gradient is, when it stops."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gmai_vl.corpus import Corpus, build
+from gmai_vl.foundation import UserError
+from gmai_vl.model import Batch, ModelSettings, Vlm, build_model, encode, loss_sum, parts
+from gmai_vl.records import ImageRef
+from gmai_vl.training.feed import image_loader, micro_batches
+from gmai_vl.training.loop import Totals, backward, run_stage
+from gmai_vl.training.mixture import Example, training_examples, validation_examples
+from gmai_vl.training.recipe import Stage
+from gmai_vl.training.telemetry import RunLog
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    folder = tmp_path_factory.mktemp("data")
+    write_images(folder / "images")
+    (folder / "data.yaml").write_text(
+        "name: small\nlanguages: {en: 1}\nsplit: {train: 0.6, val: 0.2, test: 0.2}\n"
+        "sources: [{name: pngs, format: folder, root: images, modality: X-ray, license: MIT}]\n"
+    )
+    build(folder / "data.yaml", folder / "corpus")
+    return Corpus(folder / "corpus")
+
+
+def write_images(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for label in ("nodule", "normal tissue"):
+        (folder / label).mkdir(parents=True)
+        for number in range(8):
+            pixels = rng.integers(0, 99, (40, 48), dtype=np.uint8)
+            if label == "nodule":
+                pixels[10:30, 10:30] = 250
+            Image.fromarray(pixels).save(folder / label / f"{number}.png")
+
+
+def stage(**changes: Any) -> Stage:
+    defaults = {
+        "name": "trial",
+        "train": ["vision", "projector", "language"],
+        "learning_rate": 1e-2,
+        "global_batch": 4,
+        "max_steps": 2,
+        "mixture": [{"corpus": "small"}],
+    }
+    return Stage.model_validate(defaults | changes)
+
+
+def tiny() -> Vlm:
+    return build_model(ModelSettings(preset="tiny"), seed=0)
+
+
+def run(vlm: Vlm, trial: Stage, corpus: Corpus, out: Path, examples: Sequence[Example] = ()) -> Totals:
+    chosen = examples or training_examples(trial, {"small": corpus}, seed=0)
+    held_out = validation_examples(trial, {"small": corpus}, seed=0)
+    with RunLog(out) as log:
+        return run_stage(vlm, trial, chosen, held_out, seed=0, precision="fp32", log=log)
+
+
+def events(out: Path, kind: str) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["event"] == kind]
+
+
+def states(vlm: Vlm) -> dict[str, dict[str, torch.Tensor]]:
+    return {
+        name: {key: value.clone() for key, value in part.state_dict().items()}
+        for name, part in parts(vlm.model).items()
+    }
+
+
+@pytest.mark.parametrize("train", [["projector"], ["vision", "projector"], ["language"]])
+def test_frozen_parts_stay_to_the_bit_and_the_others_move(corpus: Corpus, tmp_path: Path, train: list[str]) -> None:
+    vlm = tiny()
+    before = states(vlm)
+    run(vlm, stage(train=train), corpus, tmp_path)
+    for name, after in states(vlm).items():
+        same = [torch.equal(before[name][key], value) for key, value in after.items()]
+        assert all(same) if name not in train else not all(same)
+
+
+def test_a_tiny_model_learns_eight_samples_by_heart(corpus: Corpus, tmp_path: Path) -> None:
+    trial = stage(max_steps=40, global_batch=8)
+    closed = [e for e in training_examples(trial, {"small": corpus}, seed=0) if e.sample.kind == "closed"]
+    totals = run(tiny(), trial, corpus, tmp_path, closed[:8])
+    first = events(tmp_path, "step")[0]["loss"]
+    assert first > math.log(100)  # a random model knows nothing about its 260 tokens
+    assert totals.loss < first / 10
+
+
+def batches_of(vlm: Vlm, examples: Sequence[Example], cut: Sequence[Sequence[int]], kind: torch.dtype) -> list[Batch]:
+    made = micro_batches(vlm.processor, image_loader(vlm.processor), examples, [tuple(micro) for micro in cut])
+    return [
+        replace(batch, pixel_values=batch.pixel_values.to(kind)) for batch in made if batch.pixel_values is not None
+    ]
+
+
+def gradient(vlm: Vlm, batches: Sequence[Batch], supervised: int) -> torch.Tensor:
+    vlm.model.zero_grad()
+    backward(vlm.model, batches, supervised, "fp32")
+    return torch.cat([weight.grad.flatten() for weight in vlm.model.parameters() if weight.grad is not None])
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
+def test_the_gradient_does_not_depend_on_how_a_batch_is_cut(
+    corpus: Corpus, kind: torch.dtype, tolerance: float
+) -> None:
+    vlm = tiny()
+    vlm.model.to(kind)
+    examples = training_examples(stage(), {"small": corpus}, seed=0)[:8]
+    labels = [encode(vlm.processor, example.sample.turns).labels for example in examples]
+    supervised = [sum(label >= 0 for label in row) for row in labels]
+    together = gradient(vlm, batches_of(vlm, examples, [range(8)], kind), sum(supervised))
+    apart = batches_of(vlm, examples, [[index] for index in range(8)], kind)
+    difference = gradient(vlm, apart, sum(supervised)) - together
+    assert difference.norm() < tolerance * together.norm()
+
+    # The mean of the samples' means, which most trainers take, is another gradient.
+    means = sum(gradient(vlm, [batch], 8 * count) for batch, count in zip(apart, supervised, strict=True))
+    assert (means - together).norm() > 0.1 * together.norm()
+
+
+def test_bf16_computes_nearly_the_same_and_keeps_weights_in_fp32(corpus: Corpus, tmp_path: Path) -> None:
+    examples = training_examples(stage(), {"small": corpus}, seed=0)
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        vlm = tiny()
+        (tmp_path / precision).mkdir()
+        with RunLog(tmp_path / precision) as log:
+            losses[precision] = run_stage(vlm, stage(), examples, [], seed=0, precision=precision, log=log).loss
+        assert {weight.dtype for weight in vlm.model.parameters()} == {torch.float32}
+    assert losses["bf16"] != losses["fp32"]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
+
+
+def test_text_alone_teaches_the_language_part_and_leaves_a_projector_as_it_is(corpus: Corpus, tmp_path: Path) -> None:
+    examples = training_examples(stage(), {"small": corpus}, seed=0)[:4]
+    texts = [without_images(example) for example in examples]
+    for train, learns in ((["projector"], False), (["projector", "language"], True)):
+        vlm = tiny()
+        before = states(vlm)["language"]
+        (tmp_path / train[-1]).mkdir()
+        assert math.isfinite(run(vlm, stage(train=train), corpus, tmp_path / train[-1], texts).loss)
+        after = states(vlm)["language"]
+        assert any(not torch.equal(before[key], after[key]) for key in before) == learns
+
+
+def without_images(example: Example) -> Example:
+    turns = tuple(
+        replace(turn, content=tuple(part for part in turn.content if not isinstance(part, ImageRef)))
+        for turn in example.sample.turns
+    )
+    return Example(example.corpus, replace(example.sample, images=(), turns=turns))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_names_its_samples_and_changes_nothing(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    vlm = tiny()
+    before = states(vlm)
+    letter = vlm.processor.tokenizer("X").input_ids[0]
+
+    def poison(_: object, ids: tuple[torch.Tensor], embedded: torch.Tensor) -> torch.Tensor:
+        return embedded.masked_fill((ids[0] == letter)[..., None], math.nan)
+
+    vlm.model.get_input_embeddings().register_forward_hook(poison)
+    trial = stage(global_batch=100, micro_batch_tokens=1, max_steps=1)
+    examples = training_examples(trial, {"small": corpus}, seed=0)
+    ill = {e.sample.id for e in examples if letter in encode(vlm.processor, e.sample.turns).input_ids}
+    assert 8 < len(ill) < len(examples)
+    with pytest.raises(UserError, match=r"stage trial, step 1: the loss is not finite") as error:
+        run(vlm, trial, corpus, tmp_path)
+    assert set(events(tmp_path, "stopped")[0]["sample_ids"]) == ill
+    assert sum(name in str(error.value) for name in ill) == 8
+    assert all(
+        torch.equal(before[name][key], value) for name, part in states(vlm).items() for key, value in part.items()
+    )
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_too(corpus: Corpus, tmp_path: Path) -> None:
+    vlm = tiny()
+    next(parts(vlm.model)["projector"].parameters()).register_hook(lambda gradient: gradient * math.inf)
+    with pytest.raises(UserError, match="the gradient is not finite"):
+        run(vlm, stage(), corpus, tmp_path)
+    assert len(events(tmp_path, "stopped")[0]["sample_ids"]) == 4
+
+
+def test_the_validation_loss_is_the_mean_over_all_tokens_of_the_held_out_samples(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    vlm = tiny()
+    trial = stage(max_steps=3, validation={"every": 2, "samples": 7})
+    totals = run(vlm, trial, corpus, tmp_path)
+    held_out = validation_examples(trial, {"small": corpus}, seed=0)
+    assert len(held_out) == 7
+    assert {example.sample.split for example in held_out} == {"val"}
+    with torch.no_grad():
+        alone = [
+            loss_sum(vlm.model, batch) for batch in batches_of(vlm, held_out, [[i] for i in range(7)], torch.float32)
+        ]
+    expected = sum(float(loss) for loss, _ in alone) / sum(count for _, count in alone)
+    assert totals.validation_loss == pytest.approx(expected, rel=1e-5)
+    assert [row["step"] for row in events(tmp_path, "validation")] == [2, 3]
+
+
+def test_a_stage_learns_from_training_samples_that_pass_its_filters_only(corpus: Corpus) -> None:
+    trial = stage(mixture=[{"corpus": "small", "subsets": ["caption"], "ratio": 1.5}])
+    captions = corpus.samples(split="train", subsets=["caption"])
+    examples = training_examples(trial, {"small": corpus}, seed=0)
+    assert {example.sample.id for example in examples} == {sample.id for sample in captions}
+    assert len(examples) == round(1.5 * len(captions))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"mixture": [{"corpus": "small", "languages": ["zh"]}]}, "stage trial: mixture[0]: ratio 1 of the 0 training"),
+        ({"mixture": [{"corpus": "small", "ratio": 1e-4}]}, "stage trial: mixture[0]: ratio 0.0001 of the"),
+    ],
+)
+def test_a_part_of_the_mixture_that_comes_to_nothing_is_told(
+    corpus: Corpus, changes: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        training_examples(stage(**changes), {"small": corpus}, seed=0)
+    assert str(error.value).startswith(told)

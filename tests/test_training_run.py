@@ -1,0 +1,189 @@
+"""A whole training on a tiny model: checkpoints, log, provenance, determinism, and what it refuses."""
+
+import json
+import math
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import typer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from typer.testing import CliRunner
+
+from gmai_vl.cli.train import train as train_command
+from gmai_vl.corpus import Corpus, build
+from gmai_vl.foundation import UserError
+from gmai_vl.model import Request, generate, load_model, parts
+from gmai_vl.training import TrainRecipe, train
+
+RECIPE = """\
+name: trial
+out: run
+model: {preset: tiny}
+stages:
+  - name: align
+    train: [projector]
+    learning_rate: 1.0e-3
+    global_batch: 8
+    max_steps: 4
+    warmup_ratio: 0.5
+    mixture: [{corpus: corpus, subsets: [caption]}]
+  - name: instruct
+    train: [projector, language]
+    learning_rate: {projector: 1.0e-3, language: 1.0e-4}
+    global_batch: 8
+    micro_batch_tokens: 1000
+    max_steps: 3
+    validation: {every: 3, samples: 4}
+    mixture: [{corpus: corpus, ratio: 0.5}]
+"""
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a recipe, its corpus, and the training that it describes."""
+    folder = tmp_path_factory.mktemp("base")
+    (folder / "data.yaml").write_text(
+        "name: phantoms\nlanguages: {en: 1}\nsplit: {train: 0.5, val: 0.25, test: 0.25}\n"
+        "sources: [{name: phantom, format: phantom, patients: 2, license: Apache-2.0}]\n"
+    )
+    build(folder / "data.yaml", folder / "corpus")
+    (folder / "recipe.yaml").write_text(RECIPE)
+    assert command(folder).stdout == f"{folder.resolve() / 'run' / 'final'}\n"
+    return folder
+
+
+def command(folder: Path, *arguments: str) -> Any:
+    app = typer.Typer()
+    app.command()(train_command)
+    return CliRunner().invoke(app, [str(folder / "recipe.yaml"), *arguments])
+
+
+def weights(folder: Path) -> str:
+    return sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+def log(base: Path, event: str) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (base / "run" / "log.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["event"] == event]
+
+
+def test_every_stage_is_a_checkpoint_that_loads_and_speaks(base: Path) -> None:
+    corpus = Corpus(base / "corpus")
+    sample = corpus.samples(split="test")[0]
+    request = Request(sample.turns[:1], (corpus.image(sample.images[0]),))
+    for name in ("align", "instruct"):
+        (answer,) = generate(load_model(base / "run" / name), [request], max_new_tokens=3, batch_size=1)
+        assert isinstance(answer, str)
+    assert weights(base / "run" / "align") != weights(base / "run" / "instruct")
+
+
+def test_final_is_a_relative_link_to_the_last_stage(base: Path) -> None:
+    assert (base / "run" / "final").readlink() == Path("instruct")
+
+
+def test_the_log_has_every_step_with_its_learning_rate_and_speed(base: Path) -> None:
+    steps = log(base, "step")
+    assert [(row["stage"], row["step"], row["steps"]) for row in steps] == [
+        *(("align", step, 4) for step in (1, 2, 3, 4)),
+        *(("instruct", step, 3) for step in (1, 2, 3)),
+    ]
+    # Two steps of warm-up, then a cosine over two.
+    assert [row["learning_rate"]["projector"] for row in steps[:4]] == pytest.approx([1e-3 / 3, 2e-3 / 3, 1e-3, 5e-4])
+    assert steps[4]["learning_rate"] == {"projector": 1e-3, "language": 1e-4}
+    for row in steps:
+        assert row["tokens"] > row["supervised_tokens"] > 0
+        assert row["tokens_per_second"] * row["seconds"] == pytest.approx(row["tokens"])
+        assert row["samples_per_second"] * row["seconds"] == pytest.approx(row["samples"])
+        assert 0 <= row["padding_share"] < 1
+        assert row["gradient_norm"] > 0
+    (validation,) = log(base, "validation")
+    assert (validation["stage"], validation["step"], validation["samples"]) == ("instruct", 3, 4)
+    assert math.isfinite(validation["loss"])
+
+
+def test_tensorboard_shows_the_losses_of_the_log(base: Path) -> None:
+    board = EventAccumulator(str(base / "run" / "tensorboard"))
+    board.Reload()
+    shown = [event.value for event in board.Scalars("align/step/loss")]
+    assert shown == pytest.approx([row["loss"] for row in log(base, "step") if row["stage"] == "align"])
+
+
+def test_a_checkpoint_says_where_it_comes_from_and_what_it_is_not_for(base: Path) -> None:
+    facts = json.loads((base / "run" / "final" / "provenance.json").read_text())
+    manifest = json.loads((base / "corpus" / "manifest.json").read_text())
+    assert [stage["name"] for stage in facts["stages"]] == ["align", "instruct"]
+    for stage in facts["stages"]:
+        assert stage["corpora"][0]["fingerprint"] == manifest["fingerprint"]
+        assert stage["corpora"][0]["licenses"] == ["Apache-2.0"]
+    assert facts["stages"][1]["corpora"][0]["samples_per_epoch"] == round(
+        0.5 * manifest["counts"]["samples_by_split"]["train"]
+    )
+    assert facts["origin"]["language"]["name"] == "random:llama"
+    assert facts["use"] == "research use only, not for diagnosis"
+    card = (base / "run" / "final" / "README.md").read_text()
+    assert "not for diagnosis" in card
+    assert manifest["fingerprint"][:12] in card
+
+
+def recipe(**changes: Any) -> TrainRecipe:
+    stage = {
+        "name": "short",
+        "train": ["vision", "projector", "language"],
+        "learning_rate": 1e-3,
+        "global_batch": 4,
+        "max_steps": 3,
+        "mixture": [{"corpus": "corpus"}],
+    }
+    return TrainRecipe.model_validate({"name": "t", "model": {"preset": "tiny"}, "stages": [stage]} | changes)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(base: Path, tmp_path: Path) -> None:
+    runs = [
+        train(recipe(out=str(tmp_path / name), seed=seed), base=base) for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    ]
+    assert weights(runs[0]) == weights(runs[1])
+    assert weights(runs[0]) != weights(runs[2])
+
+
+def test_a_training_goes_on_from_a_checkpoint_and_keeps_its_history(base: Path, tmp_path: Path) -> None:
+    stage = recipe(out="x").stages[0].model_dump() | {"train": ["language"]}
+    more = recipe(out=str(tmp_path / "more"), model={"init": "run/align"}, seed=9, stages=[stage])
+    final = train(more, base=base)
+    origin = json.loads((final / "provenance.json").read_text())["origin"]
+    assert origin["provenance"]["stage"] == "align"
+    trained, kept = (parts(load_model(path).model)["projector"] for path in (base / "run" / "align", final))
+    assert all(torch.equal(a, b) for a, b in zip(trained.parameters(), kept.parameters(), strict=True))
+
+
+def test_an_earlier_run_is_kept_unless_the_user_says_otherwise(base: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    short = ["--set", f"out={out}", "--set", "stages.0.max_steps=1", "--set", "stages.1.max_steps=1"]
+    assert command(base, *short).exit_code == 0
+    before = weights(out / "final")
+    assert "--overwrite" in str(command(base, *short, "--set", "seed=5").exception)
+    assert weights(out / "final") == before
+    assert command(base, *short, "--set", "seed=5", "--overwrite").exit_code == 0
+    assert weights(out / "final") != before
+
+
+def test_files_of_others_are_never_removed(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match=r"holds thesis\.tex, which no training wrote"):
+        train(recipe(out=str(tmp_path)), base=base, overwrite=True)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_the_checkpoint_that_a_training_goes_on_from_is_never_removed(base: Path) -> None:
+    with pytest.raises(UserError, match=r"run: holds the checkpoint of `model\.init`; give another `out`"):
+        train(recipe(out="run", model={"init": "run/final"}), base=base, overwrite=True)
+    assert (base / "run" / "final" / "config.json").is_file()
+
+
+def test_a_mistake_in_the_data_is_told_before_anything_is_written(base: Path, tmp_path: Path) -> None:
+    stage = recipe(out="x").stages[0].model_dump() | {"mixture": [{"corpus": "nowhere"}]}
+    with pytest.raises(UserError, match=r"nowhere: no finished corpus"):
+        train(recipe(out=str(tmp_path / "run"), stages=[stage]), base=base)
+    assert not (tmp_path / "run").exists()
