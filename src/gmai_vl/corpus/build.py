@@ -1,0 +1,174 @@
+"""Build a corpus: cut the sources into parts, make the parts that are not there yet, merge them."""
+
+import fcntl
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from gmai_vl import __version__
+from gmai_vl.corpus.merge import check_quarantine, merge_parts
+from gmai_vl.corpus.parts import PARTS, Part, make_part, plan_parts
+from gmai_vl.corpus.reader import read_manifest
+from gmai_vl.corpus.recipe import DataRecipe, read_recipe, recipe_sha256
+from gmai_vl.foundation import UserError, progress, write_json
+
+_FOLDERS, _FILES = ("images", "samples"), ("cases.parquet", "ledger.parquet", "prompts.jsonl")
+"""What a build makes, besides its parts and the manifest."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Summary:
+    """What a build came to."""
+
+    corpus: Path
+    name: str
+    counts: dict[str, Any]
+    """As in the manifest."""
+
+    fingerprint: str
+    new_parts: int
+    """Parts made by this run; the others were there from an interrupted one."""
+
+    reused_parts: int
+
+
+def build(recipe_path: Path, out: Path, *, workers: int = 1) -> Summary:
+    """Build the corpus of a recipe in the folder `out`, or finish one that was interrupted.
+
+    The result does not depend on `workers` or on interruptions. A finished corpus of the same recipe and tool version
+    is left as it is. Raises UserError for a fault in the recipe, a source that cannot be read as the recipe says, more
+    quarantine than it allows, or an `out` that holds anything else.
+    """
+    recipe = read_recipe(recipe_path)
+    _check_folder(recipe, recipe_path, out)
+    if (out / "manifest.json").exists():
+        shutil.rmtree(out / PARTS, ignore_errors=True)  # the one thing that may be left to do
+        return _summary(out, read_manifest(out), new_parts=0, reused_parts=0)
+    try:
+        parts = plan_parts(recipe, recipe_path)
+    except UserError as error:
+        raise UserError(f"{recipe_path}: {error}") from None
+    with _only_builder(out):
+        try:
+            return _build(parts, recipe, out, workers)
+        except UserError as error:
+            # Files or recipe have to change before the next try, so nothing of this one may be taken for its result.
+            _clear(out)
+            raise UserError(f"{recipe_path}: {error}") from None
+        except BrokenProcessPool:
+            raise UserError(
+                f"{out}: a worker process was killed, perhaps for want of memory; run the same command with fewer "
+                "workers, it goes on where it stopped"
+            ) from None
+
+
+def _build(parts: Sequence[Part], recipe: DataRecipe, out: Path, workers: int) -> Summary:
+    was_begun = (out / PARTS / "recipe.json").exists()
+    for left in (*out.rglob(".*.tmp"), *(() if was_begun else (out / PARTS).glob("*.parquet"))):
+        left.unlink()
+    write_json(out / PARTS / "recipe.json", _identity(recipe))
+    missing = [part for part in parts if not part.is_made(out)]
+    _make_parts(missing, recipe, out, workers)
+    check_quarantine(parts, recipe, out)
+    manifest = merge_parts(parts, recipe, out)
+    shutil.rmtree(out / PARTS)
+    return _summary(out, manifest, new_parts=len(missing), reused_parts=len(parts) - len(missing))
+
+
+def _make_parts(parts: Sequence[Part], recipe: DataRecipe, out: Path, workers: int) -> None:
+    label = f"{recipe.name}: parts"
+    if workers == 1:
+        for part in progress(parts, label, len(parts)):
+            make_part(part, recipe, out)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent) as pool:
+        futures = [pool.submit(make_part, part, recipe, out) for part in parts]
+        try:
+            for future in progress(as_completed(futures), label, len(parts)):
+                future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _clear(out: Path) -> None:
+    """Remove what a build has made; its mark last, so that it is ours as long as anything is there."""
+    for folder in _FOLDERS:
+        shutil.rmtree(out / folder, ignore_errors=True)
+    for file in _FILES:
+        (out / file).unlink(missing_ok=True)
+    shutil.rmtree(out / PARTS)
+
+
+def _follow_parent() -> None:
+    """Leave Ctrl-C to the parent, and end when it ends: a killed build leaves no worker behind that still writes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _only_builder(out: Path) -> Iterator[None]:
+    (out / PARTS).mkdir(parents=True, exist_ok=True)
+    with (out / PARTS / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{out}: another build is at work here; wait for it, or give another --out") from None
+        yield
+
+
+def _check_folder(recipe: DataRecipe, recipe_path: Path, out: Path) -> None:
+    """Raise UserError if `out` holds another corpus, an unfinished one of another recipe, or anything else."""
+    unfinished = out / PARTS / "recipe.json"
+    if (out / "manifest.json").exists() or unfinished.exists():
+        finished = (out / "manifest.json").exists()
+        there = read_manifest(out) if finished else json.loads(unfinished.read_text(encoding="utf-8"))
+        if {key: there.get(key) for key in _identity(recipe)} != _identity(recipe):
+            raise UserError(
+                f"{out}: holds `{_name(there)}`, {recipe_path} makes `{_name(_identity(recipe))}`; "
+                "give another --out, or remove the folder"
+            )
+        return
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; give a folder for the corpus")
+    strangers = sorted(path.name for path in out.iterdir() if path.name != PARTS) if out.exists() else []
+    if strangers:
+        raise UserError(f"{out}: holds `{strangers[0]}` and no corpus; give a new or an empty folder")
+
+
+def _identity(recipe: DataRecipe) -> dict[str, str]:
+    return {"name": recipe.name, "recipe_sha256": recipe_sha256(recipe), "tool_version": __version__}
+
+
+def _name(identity: dict[str, str]) -> str:
+    recipe = str(identity.get("recipe_sha256"))[:12]
+    return f"{identity.get('name')} (recipe {recipe}, gmai-vl {identity.get('tool_version')})"
+
+
+def _summary(out: Path, manifest: dict[str, Any], new_parts: int, reused_parts: int) -> Summary:
+    return Summary(
+        corpus=out,
+        name=manifest["name"],
+        counts=manifest["counts"],
+        fingerprint=manifest["fingerprint"],
+        new_parts=new_parts,
+        reused_parts=reused_parts,
+    )

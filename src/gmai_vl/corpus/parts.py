@@ -1,0 +1,106 @@
+"""A part of a build: a few items of one source, read, written about and stored, wholly or not at all."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gmai_vl import __version__
+from gmai_vl.corpus.images import store_image
+from gmai_vl.corpus.recipe import DataRecipe, recipe_sha256, source_root
+from gmai_vl.corpus.schema import SCHEMAS, Row, Table, case_row, sample_row
+from gmai_vl.foundation import BadItem, atomic_file, canonical_json, sha256_of_text
+from gmai_vl.records import Case, Rejected
+from gmai_vl.sources import SourceSpec, list_items, read_item
+from gmai_vl.writing import write_samples
+
+PARTS = ".parts"
+"""Folder of an unfinished corpus."""
+
+_FEWEST_ITEMS, _MOST_ITEMS = 4, 32
+_PARTS_PER_SOURCE = 64
+"""Small sources are cut finely, so that all workers have something to do; large ones coarsely, for fewer files."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """Some items of one source."""
+
+    number: int
+    source: SourceSpec
+    root: Path
+    items: tuple[str, ...]
+    key: str
+    """Hash of all that its tables depend on, as far as it can be told without reading the items."""
+
+    def table_path(self, corpus: Path, table: Table) -> Path:
+        """Return where the table `cases`, `samples` or `ledger` of this part lies."""
+        return corpus / PARTS / f"{self.number:06d}-{self.key[:16]}-{table}.parquet"
+
+    def is_made(self, corpus: Path) -> bool:
+        """Say whether the tables are there: the ledger is written last."""
+        return self.table_path(corpus, "ledger").exists()
+
+    def read(self, corpus: Path, table: Table, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return one of the tables."""
+        return pq.read_table(self.table_path(corpus, table), columns=columns and list(columns), partitioning=None)
+
+
+def plan_parts(recipe: DataRecipe, recipe_path: Path) -> list[Part]:
+    """List the items of all sources and cut them. Does not depend on the number of workers."""
+    recipe_hash = recipe_sha256(recipe)
+    parts: list[Part] = []
+    for source in recipe.sources:
+        root = source_root(recipe_path, source)
+        items = list_items(source, root)
+        size = min(max(len(items) // _PARTS_PER_SOURCE, _FEWEST_ITEMS), _MOST_ITEMS)
+        for start in range(0, len(items), size):
+            some = tuple(items[start : start + size])
+            states = [_state(root / item) for item in some]
+            key = sha256_of_text(canonical_json([recipe_hash, __version__, source.name, some, states]))
+            parts.append(Part(number=len(parts), source=source, root=root, items=some, key=key))
+    return parts
+
+
+def make_part(part: Part, recipe: DataRecipe, corpus: Path) -> None:
+    """Read the items, store the images, write the samples and then the three tables."""
+    rows: dict[Table, list[Row]] = {"cases": [], "samples": [], "ledger": []}
+    for item in part.items:
+        for outcome in read_item(part.source, part.root, item):
+            if isinstance(outcome, Rejected):
+                rows["ledger"].append(_ledger_row(part, outcome.item, outcome.outcome, outcome.reason))
+            else:
+                _keep(outcome, part, recipe, corpus, rows)
+    for table, schema in SCHEMAS.items():
+        with atomic_file(part.table_path(corpus, table)) as temporary:
+            pq.write_table(pa.Table.from_pylist(rows[table], schema=schema), temporary, compression="zstd")
+
+
+def _keep(case: Case, part: Part, recipe: DataRecipe, corpus: Path, rows: dict[Table, list[Row]]) -> None:
+    try:
+        samples = write_samples(case, seed=recipe.seed, languages=recipe.languages, subsets=recipe.subsets)
+    except BadItem as bad:
+        rows["ledger"].append(_ledger_row(part, case.item, "quarantined", str(bad)))
+        return
+    if not samples:
+        reason = f"nothing can be written about it for the subsets {', '.join(recipe.subsets)}"
+        rows["ledger"].append(_ledger_row(part, case.item, "excluded", reason))
+        return
+    store_image(corpus, case)
+    rows["cases"].append(case_row(case))
+    rows["samples"] += map(sample_row, samples)
+    rows["ledger"].append(_ledger_row(part, case.item, "kept", None))
+
+
+def _ledger_row(part: Part, item: str, outcome: str, reason: str | None) -> Row:
+    return {"source": part.source.name, "item": item, "outcome": outcome, "reason": reason}
+
+
+def _state(path: Path) -> list[int] | None:
+    """Tell a changed file from an unchanged one; None where an item is no file."""
+    if not path.is_file():
+        return None
+    state = path.stat()
+    return [state.st_size, state.st_mtime_ns]

@@ -1,0 +1,94 @@
+"""The data recipe: what a corpus is made from, checked before anything is read."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from gmai_vl.foundation import Settings, canonical_json, load_settings, read_yaml, sha256_of_text
+from gmai_vl.records import Split
+from gmai_vl.sources import SourceSpec
+from gmai_vl.vocabulary import Language
+
+NAME = r"[\w.-]+"
+"""Names stand in ids and file names."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Subset = Literal["caption", "percept", "instruct"]
+
+
+def _adds_up(shares: dict[Language, float]) -> dict[Language, float]:
+    if abs(sum(shares.values()) - 1) > 1e-6:
+        raise ValueError(f"the shares add up to {sum(shares.values()):g}; make them add up to 1")
+    return shares
+
+
+class SplitShares(Settings):
+    """Shares of the cases of every source, 0-1."""
+
+    train: Share = 0.8
+    val: Share = 0.1
+    test: Share = 0.1
+    by: Literal["patient", "image"] = "patient"
+    """`patient`: whole patients, single images where a source names no patients. `image`: no source names patients."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "SplitShares":
+        if abs(sum(self.shares.values()) - 1) > 1e-6:
+            raise ValueError(f"the shares add up to {sum(self.shares.values()):g}; make them add up to 1")
+        return self
+
+    @property
+    def shares(self) -> dict[Split, float]:
+        """Side -> share."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+
+class Writer(Settings):
+    """Who writes the texts."""
+
+    kind: Literal["template"] = "template"
+
+
+class DataRecipe(Settings):
+    """A recipe as the user writes it down."""
+
+    name: Annotated[str, Field(pattern=f"^{NAME}$", max_length=100)]
+    seed: int = 0
+    languages: Annotated[dict[Language, Share], Field(min_length=1), AfterValidator(_adds_up)]
+    """Language -> share of the samples; adds up to 1."""
+
+    subsets: Annotated[tuple[Subset, ...], Field(min_length=1)] = ("caption", "percept", "instruct")
+    split: SplitShares = SplitShares()
+    writer: Writer = Writer()
+    max_quarantined: Share = 0.2
+    """Share of the items of a source that may be unusable; the build stops above it."""
+
+    sources: Annotated[tuple[SourceSpec, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _names_are_plain_and_unique(self) -> "DataRecipe":
+        names = [source.name for source in self.sources]
+        for name in names:
+            if not re.fullmatch(NAME, name):
+                raise ValueError(f"source `{name}`: a name is made of letters, digits, `_`, `.` and `-`")
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two sources are called `{twice[0]}`; give each its own name")
+        return self
+
+
+def read_recipe(path: Path) -> DataRecipe:
+    """Read a recipe. Raises UserError with file, key and fix for the first fault; does not look into the sources."""
+    return load_settings(DataRecipe, read_yaml(path), path)
+
+
+def source_root(recipe_path: Path, source: SourceSpec) -> Path:
+    """Return the folder that a source is read from; `root` counts from the folder of the recipe file."""
+    return (recipe_path.parent / source.root).resolve()
+
+
+def recipe_sha256(recipe: DataRecipe) -> str:
+    """Return the hash of what a recipe says: not of its comments, order of keys, or defaults left out."""
+    return sha256_of_text(canonical_json(recipe.model_dump(mode="json")))

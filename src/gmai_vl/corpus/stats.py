@@ -1,0 +1,150 @@
+"""What is in a corpus: tables, plots and the card that travels with it."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+
+from gmai_vl.corpus.reader import Corpus
+from gmai_vl.foundation import atomic_file, write_text
+
+COLUMNS = (
+    "source", "modality", "department", "clinical_task", "task",
+    "subset", "kind", "granularity", "language", "split", "license",
+)  # fmt: skip
+"""What the samples are counted by."""
+
+_NOT_GIVEN = "not given"
+_MOST_BARS = 30
+_BAR_INCHES, _TITLE_INCHES = 0.34, 0.4
+_INK, _SOFT, _BAR = "#1d2733", "#5d6b7a", "#0b6e99"
+
+
+def stats(corpus: Path) -> dict[str, dict[str, int]]:
+    """Return column -> value -> number of samples, most frequent first; write stats/COLUMN.png and card.md.
+
+    Raises UserError if no finished corpus lies at `corpus`.
+    """
+    opened = Corpus(corpus)
+    counters: dict[str, Counter[str]] = {column: Counter() for column in COLUMNS}
+    for row in opened.rows("samples", COLUMNS):
+        for column in COLUMNS:
+            counters[column][row[column] or _NOT_GIVEN] += 1
+    tables = {
+        column: dict(sorted(counter.items(), key=lambda entry: (-entry[1], entry[0])))
+        for column, counter in counters.items()
+    }
+    for column, numbers in tables.items():
+        with atomic_file(corpus / "stats" / f"{column}.png") as temporary:
+            _plot(column, numbers, temporary)
+    write_text(corpus / "card.md", _card(opened.manifest, tables))
+    return tables
+
+
+def _plot(column: str, numbers: Mapping[str, int], path: Path) -> None:
+    shown = list(numbers.items())[:_MOST_BARS]
+    rest = len(numbers) - len(shown)
+    if rest:
+        shown.append((f"{rest} others", sum(numbers.values()) - sum(number for _, number in shown)))
+    names, values = [name if len(name) <= 40 else name[:39] + "…" for name, _ in shown], [number for _, number in shown]
+
+    bars = _BAR_INCHES * len(shown)
+    figure = plt.figure(figsize=(8, bars + _TITLE_INCHES))
+    axis = figure.add_axes((0.25, 0, 0.75, bars / (bars + _TITLE_INCHES)))
+    places = range(len(shown))
+    axis.barh(places, values, color=_BAR, height=0.66)
+    axis.set_yticks(places)
+    axis.set_yticklabels(names, color=_INK, parse_math=False)
+    axis.set_ylim(len(shown) - 0.5, -0.5)
+    for place, value in zip(places, values, strict=True):
+        share = value / sum(numbers.values())
+        axis.annotate(
+            f"{value:,}  {share:.1%}",
+            (value, place),
+            (5, 0),
+            textcoords="offset points",
+            va="center",
+            color=_SOFT,
+            fontsize=9,
+        )
+    axis.set_title(f"samples by {column.replace('_', ' ')}", loc="left", fontsize=12, color=_INK)
+    axis.set_xlim(0, max(values) * 1.18)
+    axis.set_xticks([])
+    axis.tick_params(length=0)
+    for side in axis.spines.values():
+        side.set_visible(False)
+    figure.savefig(path, format="png", dpi=130, bbox_inches="tight", metadata={"Software": None})
+    plt.close(figure)
+
+
+def _card(manifest: Mapping[str, Any], tables: Mapping[str, Mapping[str, int]]) -> str:
+    counts, recipe = manifest["counts"], manifest["recipe"]
+    sources = [
+        [
+            source["name"],
+            source["format"],
+            f"{counts['sources'].get(source['name'], {}).get('cases', 0):,}",
+            f"{counts['sources'].get(source['name'], {}).get('samples', 0):,}",
+            source.get("license") or _NOT_GIVEN,
+            source.get("url") or "",
+        ]
+        for source in recipe["sources"]
+    ]
+    sides = [
+        [side, f"{counts['cases_by_split'].get(side, 0):,}", f"{counts['samples_by_split'].get(side, 0):,}"]
+        for side in ("train", "val", "test")
+    ]
+    outcomes = [[outcome, f"{number:,}"] for outcome, number in counts["outcomes"].items()]
+    by_column = [
+        f"### By {column.replace('_', ' ')}\n\n"
+        + _table([column.replace("_", " "), "samples"], [[name, f"{number:,}"] for name, number in numbers.items()])
+        for column, numbers in tables.items()
+    ]
+    patients = f", {counts['patients']:,} patients" if counts["patients"] else ""
+    return "\n\n".join(
+        [
+            f"# {_cell(manifest['name'])}",
+            "**Research use only, not for diagnosis.**",
+            f"Instruction data about medical images: {counts['samples']:,} samples on "
+            f"{counts['cases']:,} images{patients}. Languages: {', '.join(tables['language'])}.",
+            "## Sources and licences",
+            "The licence of a source holds for its images and for the texts written about them. "
+            "Every row of the samples names its own.",
+            _table(["source", "format", "images", "samples", "licence", "from"], sources),
+            "## Splits",
+            f"The smallest thing that never stands on two sides is the {manifest['split_unit']}. "
+            "Pixel-equal images are kept once.",
+            _table(["side", "images", "samples"], sides),
+            "## How it was made",
+            f"Built by gmai-vl {manifest['tool_version']} from the recipe in manifest.json "
+            f"(sha256 `{manifest['recipe_sha256']}`), seed {recipe['seed']}. The texts were written by "
+            "templates from facts computed from the annotation; each sample carries the facts, the prompt and "
+            "the checks that it passed. "
+            f"Fingerprint `{manifest['fingerprint']}`.",
+            "What became of the items of the sources (reasons: ledger.parquet):",
+            _table(["outcome", "items"], outcomes),
+            "## Limits",
+            "- For research; no part of it has been validated for clinical use.\n"
+            "- The texts say what the annotation implies and nothing more; its faults are their faults.\n"
+            "- Left and right mean the sides of the image unless the label itself says otherwise.\n"
+            "- The sources decide which patients, devices and diseases are met; no clinic has these shares.",
+            "## What is in it",
+            *by_column,
+        ]
+    ) + "\n"  # fmt: skip
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """Keep text from a source from being read as markup of the table or as HTML."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
