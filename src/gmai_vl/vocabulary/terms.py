@@ -2,7 +2,7 @@
 
 import csv
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Literal
 
@@ -140,11 +140,39 @@ def siblings(label: Term) -> tuple[Term, ...]:
     return () if own is None else tuple(other for other in branch(own) if other.en.lower() != label.en.lower())
 
 
-def overlap(one: Term, other: Term) -> bool:
-    """Say whether one thing can be both: the same, a part or kind of the other, or named with all words of the other.
+@lru_cache(maxsize=1 << 16)
+def _is_within(one: Term, other: Term) -> bool:
+    """Say whether `one` is a kind of `other`, a part of it or something that lies in it, or has all words of its name.
 
-    A glioma is a brain tumor and the left kidney a kidney, so neither is wrong where the other is right.
+    Where there is a glioma, there is a brain tumor; where there is a liver cyst, there is a liver.
     """
     name, other_name = one.en.lower(), other.en.lower()
-    words, other_words = set(name.split()), set(other_name.split())
-    return other_name in _wider(name) or name in _wider(other_name) or words <= other_words or other_words <= words
+    return other_name in _wider(name) or set(other_name.split()) <= set(name.split())
+
+
+def overlap(one: Term, other: Term) -> bool:
+    """Say whether both names may be right for one thing: one is within the other, or they read alike in Chinese."""
+    return _is_within(one, other) or _is_within(other, one) or _reads_alike(one, other)
+
+
+def akin(one: Term, other: Term) -> bool:
+    """Say whether the two are one kind of thing, more or less exactly named: kidney and left kidney, polyp and adenoma.
+
+    A liver and a liver cyst overlap but are not akin.
+    """
+    same_branch = branch_of(one) is not None and branch_of(one) == branch_of(other)
+    same_noun = one.en.lower().split()[-1:] == other.en.lower().split()[-1:]
+    return _reads_alike(one, other) or ((same_branch or same_noun) and overlap(one, other))
+
+
+def may_come_with(label: Term, given: Term) -> bool:
+    """Say whether `label` may be true of an image that is annotated as `given` and not as `label`.
+
+    It may if `given` is within it, and also if it is a finer kind of `given`, which the annotator may have left open:
+    a glioma where a brain tumor is. But where a liver is annotated and no liver cyst, there is none.
+    """
+    return _is_within(given, label) or akin(label, given)
+
+
+def _reads_alike(one: Term, other: Term) -> bool:
+    return one.zh is not None and one.zh == other.zh

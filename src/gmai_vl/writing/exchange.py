@@ -1,0 +1,187 @@
+"""One question and its answer in words: an `Ask` in a style and a language."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gmai_vl.records import Kind, Region
+from gmai_vl.vocabulary import Language, Term
+from gmai_vl.writing.captions import image_caption, region_caption
+from gmai_vl.writing.facts import NO_FINDING, YES, CaseFacts, FindingFacts
+from gmai_vl.writing.markup import boxes_markup, grounding_markup
+from gmai_vl.writing.phrases import (
+    Style,
+    any_prompt,
+    capital,
+    definite,
+    image_name,
+    sentence,
+    subject_slots,
+    with_article,
+    wording,
+)
+from gmai_vl.writing.questions import Ask
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exchange:
+    """A question as asked and the answer as given."""
+
+    form: str
+    kind: Kind
+    granularity: str
+    language: Language
+    prompt_id: str
+    question: str
+    said: str
+    """The assistant's text."""
+
+    options: dict[str, str] | None = None
+    subject: Term | None = None
+    claim: Term | None = None
+    right: tuple[Term, ...] = ()
+    regions: tuple[Region, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return form, style, prompt and what was asked about, in English."""
+        return {
+            "form": self.form,
+            "kind": self.kind,
+            "prompt_id": self.prompt_id,
+            "subject": self.subject.en if self.subject else None,
+            "claim": self.claim.en if self.claim else None,
+            "right": [right.en for right in self.right],
+            "options": self.options,
+        }
+
+
+def exchange_of(ask: Ask, style: Style, language: Language, facts: CaseFacts, rng: random.Random) -> Exchange:
+    """Put `ask` into words. Raises ValueError if a term has no name in `language`."""
+    slots: dict[str, Any] = subject_slots(ask.subject, language) if ask.subject else {}
+    slots["box"] = f"<box>{boxes_markup(ask.boxes, facts.width, facts.height)}</box>"
+    if ask.claim:
+        slots["claim"] = ask.claim.in_language(language)
+    prompt_id, text = any_prompt(_prompt_key(ask, style), style, language, rng)
+    options = _options(ask, language, rng) if style == "mcq" else None
+    if options:
+        slots["options"] = "\n".join(f"{letter}. {option}" for letter, option in options.items())
+    kinds: dict[Style, Kind] = {
+        "mcq": "mcq",
+        "closed": "closed",
+        "open": "open",
+        "free": "dialogue",
+        "plain": "grounding",
+    }
+    label = ask.right[0] if ask.form == "region-kind" else ask.subject
+    return Exchange(
+        form=ask.form,
+        kind=kinds[style],
+        granularity="box" if ask.form in ("region-kind", "grounding") else "image",
+        language=language,
+        prompt_id=prompt_id,
+        question=text.format(**slots),
+        said=_said(ask, style, options, slots, language, facts, rng),
+        options=options,
+        subject=ask.subject,
+        claim=ask.claim,
+        right=ask.right[:1] if style == "mcq" else ask.right,
+        regions=tuple(Region(label=label.in_language(language), box=box) for box in ask.boxes) if label else (),
+    )
+
+
+def caption_exchange(facts: CaseFacts, language: Language, rng: random.Random) -> Exchange:
+    """Ask for a caption of the image. Raises ValueError if a term has no name in `language`."""
+    prompt_id, text = any_prompt("caption", "plain", language, rng)
+    return Exchange(
+        form="caption",
+        kind="caption",
+        granularity="image",
+        language=language,
+        prompt_id=prompt_id,
+        question=text,
+        said=image_caption(facts, language, rng),
+    )
+
+
+def region_exchange(finding: FindingFacts, language: Language, facts: CaseFacts, rng: random.Random) -> Exchange:
+    """Ask for a caption of the box of `finding`. Raises ValueError if its label has no name in `language`."""
+    assert finding.box is not None
+    prompt_id, text = any_prompt("region-caption", "plain", language, rng)
+    return Exchange(
+        form="region-caption",
+        kind="caption",
+        granularity="box",
+        language=language,
+        prompt_id=prompt_id,
+        question=text.format(box=f"<box>{boxes_markup([finding.box], facts.width, facts.height)}</box>"),
+        said=region_caption(finding, language, rng),
+        subject=finding.label,
+        regions=(Region(label=finding.label.in_language(language), box=finding.box),),
+    )
+
+
+def _prompt_key(ask: Ask, style: Style) -> str:
+    if ask.form == "side" and ask.is_closed:
+        return "side-closed"
+    if ask.form == "grounding" and len(ask.boxes) > 1:
+        return "grounding-many"
+    if ask.form == "kind" and style != "mcq":
+        return "kind-open"
+    return ask.form
+
+
+def _options(ask: Ask, language: Language, rng: random.Random) -> dict[str, str]:
+    """Return letter -> text in an order of chance. Two terms that read alike stand once, the right one first."""
+    texts = [_option_text(term, ask, language) for term in (ask.right[0], *ask.wrong)]
+    texts = [text for place, text in enumerate(texts) if text.lower() not in map(str.lower, texts[:place])]
+    rng.shuffle(texts)
+    return dict(zip("ABCD", texts, strict=False))
+
+
+def _option_text(term: Term, ask: Ask, language: Language) -> str:
+    name = term.in_language(language)
+    if ask.form != "size":
+        return name
+    explained: str = wording(language)["size_options"][term.en]
+    return explained
+
+
+def _said(
+    ask: Ask,
+    style: Style,
+    options: dict[str, str] | None,
+    slots: dict[str, Any],
+    language: Language,
+    facts: CaseFacts,
+    rng: random.Random,
+) -> str:
+    if ask.form == "grounding":
+        return grounding_markup(slots["subject"], ask.boxes, facts.width, facts.height)
+    if options:
+        right = _option_text(ask.right[0], ask, language)
+        return next(letter for letter, text in options.items() if text == right)
+    short = _joined(ask.right, language)
+    if style != "free":
+        return short
+    slots |= {"answer": short, "image": image_name(facts, language, whole=False)}
+    if language == "en":
+        slots["a_answer"] = with_article(ask.right[0])
+        slots["the_answer"] = definite(short)
+        slots["counted"] = slots.get("subject") if short == "1" else slots.get("plural")
+    else:
+        slots["a_answer"] = short
+    return capital(sentence("answers", _answer_key(ask), language, rng, **slots))
+
+
+def _answer_key(ask: Ask) -> str:
+    if ask.is_closed:
+        return f"{ask.form}-{'yes' if ask.right == (YES,) else 'no'}"
+    if ask.form == "kind":
+        return "kind-none" if ask.right == (NO_FINDING,) else "kind-many" if len(ask.right) > 1 else "kind-open"
+    return ask.form
+
+
+def _joined(terms: Sequence[Term], language: Language) -> str:
+    join: str = wording(language)["join"]
+    return join.join(term.in_language(language) for term in terms)

@@ -1,0 +1,159 @@
+"""Wording: the variants of `en.yaml` and `zh.yaml`, and the little grammar that puts a label into a sentence."""
+
+import random
+import re
+from collections.abc import Iterator
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+import yaml
+
+from gmai_vl.vocabulary import Language, Term, branch_of
+from gmai_vl.writing.facts import DEFINITE_BRANCHES, CaseFacts
+
+Style = Literal["mcq", "closed", "open", "free", "plain"]
+"""Answered by a letter (mcq), yes or no (closed), a phrase (open), a sentence (free), as the question says (plain)."""
+
+_STYLES: dict[str, tuple[Style, ...]] = {
+    "modality": ("mcq", "open", "free"),
+    "plane": ("mcq", "open", "free"),
+    "body-part": ("mcq", "open", "free"),
+    "kind": ("mcq",),
+    "kind-open": ("open", "free"),
+    "region-kind": ("mcq", "open", "free"),
+    "presence": ("closed", "free"),
+    "side": ("mcq", "open", "free"),
+    "side-closed": ("closed", "free"),
+    "count": ("mcq", "open", "free"),
+    "size": ("mcq", "open", "free"),
+    "position": ("mcq", "open", "free"),
+    "grounding": ("plain",),
+    "grounding-many": ("plain",),
+    "caption": ("plain",),
+    "region-caption": ("plain",),
+}
+"""Question -> the styles it is asked in."""
+
+# Chinese counts cells and germs with 个 and places of disease with 处.
+_COUNTED_AS_PLACES = ("finding", "lesion")
+
+_AN = re.compile(r"[aeio]|u(?!ni|te|ro)|[AEFHILMNORSX](?=[A-Z0-9-])")
+"""Beginnings that take "an": vowels by sound, and capitals that are read as letters (MR, X-ray, L1)."""
+
+
+@cache
+def wording(language: Language) -> dict[str, Any]:
+    """Return the data file of a language."""
+    text = (files("gmai_vl.writing") / f"{language}.yaml").read_text(encoding="utf-8")
+    data: dict[str, Any] = yaml.safe_load(text)
+    return data
+
+
+def prompt(key: str, style: Style, language: Language, index: int) -> tuple[str, str]:
+    """Return id and text of one variant of a question, its instruction included; slots still open."""
+    words = wording(language)
+    question: str = words["questions"][key][index]
+    name = key.removesuffix("-open") + (f"-{style}" if style in ("open", "free") else "")
+    prompt_id = f"template/{name}/{language}/{index}"
+    if style not in words["instructions"]:
+        return prompt_id, question
+    instructions = words["instructions"][style]
+    between = "\n{options}\n" if style == "mcq" else words["gap"]
+    return prompt_id, question + between + instructions[index % len(instructions)]
+
+
+def any_prompt(key: str, style: Style, language: Language, rng: random.Random) -> tuple[str, str]:
+    """Return id and text of a variant chosen by `rng`."""
+    return prompt(key, style, language, rng.randrange(len(wording(language)["questions"][key])))
+
+
+def prompt_texts() -> dict[str, str]:
+    """Return the text of every prompt id that the template writer uses, with its slots open."""
+    return dict(_all_prompts())
+
+
+def _all_prompts() -> Iterator[tuple[str, str]]:
+    for language in ("en", "zh"):
+        for key, styles in _STYLES.items():
+            for style in styles:
+                for index in range(len(wording(language)["questions"][key])):
+                    yield prompt(key, style, language, index)
+        yield (f"template/dialogue/{language}/0", "facts.turns names the prompt of every turn")
+
+
+def sentence(
+    group: Literal["answers", "captions"], key: str, language: Language, rng: random.Random, **slots: Any
+) -> str:
+    """Return a sentence chosen by `rng` among the variants, its slots filled."""
+    text: str = rng.choice(wording(language)[group][key]).format(**slots)
+    return text
+
+
+def subject_slots(label: Term, language: Language) -> dict[str, str]:
+    """Return the slots that speak of a label: bare, with an article, at the start of a sentence, in the plural."""
+    name = label.in_language(language)
+    if language == "zh":
+        branch = branch_of(label) or ""
+        return {"subject": name, "measure": "处" if branch.endswith(_COUNTED_AS_PLACES) else "个"}
+    return {
+        "subject": name,
+        "a_subject": with_article(label),
+        "A_subject": capital(with_article(label)),
+        "the_subject": f"the {name}",
+        "The_subject": f"The {name}",
+        "plural": plural(name),
+    }
+
+
+def with_article(label: Term) -> str:
+    """Return "a lung nodule", "the liver", "pneumonia"; a label that no vocabulary knows stays bare."""
+    branch = branch_of(label)
+    if branch in DEFINITE_BRANCHES:
+        return f"the {label.en}"
+    if branch is None or _last_word(label.en) in wording("en")["mass_nouns"]:
+        return label.en
+    return f"{indefinite(label.en)} {label.en}"
+
+
+def indefinite(text: str) -> str:
+    """Return the English article before `text`: a or an."""
+    return "an" if _AN.match(text) else "a"
+
+
+def definite(name: str) -> str:
+    """Return "the chest", but "blood" and "colon tissue"."""
+    return name if _last_word(name) in wording("en")["mass_nouns"] else f"the {name}"
+
+
+def plural(label: str) -> str:
+    """Return the English plural of a label: its last word changes."""
+    last = _last_word(label)
+    irregular: dict[str, str] = wording("en")["plurals"]
+    if last in irregular:
+        return label[: len(label) - len(last)] + irregular[last]
+    if last in wording("en")["mass_nouns"]:
+        return f"areas of {label}"
+    if re.search(r"[^aeiou]y$", label):
+        return label[:-1] + "ies"
+    return label + ("es" if re.search(r"(s|x|z|ch|sh)$", label) else "s")
+
+
+def capital(text: str) -> str:
+    """Return `text` with its first letter in upper case."""
+    return text[:1].upper() + text[1:]
+
+
+def image_name(facts: CaseFacts, language: Language, *, whole: bool) -> str:
+    """Return "a CT image", or if `whole` "an axial CT image of the chest"; in Chinese CT图像, 胸部CT横断面图像."""
+    name: str = wording(language)["image_names"][facts.modality.en]
+    plane = facts.plane.in_language(language) if whole and facts.plane else ""
+    body = facts.body_part.in_language(language) if whole and facts.body_part else ""
+    if language == "zh":
+        return ("" if name.startswith(body) else body) + name + plane + "图像"
+    noun = f"{plane} {name}".strip()
+    return f"{indefinite(noun)} {noun}" + (f" of {definite(body)}" if body else "")
+
+
+def _last_word(label: str) -> str:
+    return label.split()[-1] if label.split() else label

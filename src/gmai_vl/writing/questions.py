@@ -1,0 +1,233 @@
+"""Questions that the facts of a case allow, each with its right and its surely wrong answers, before any wording."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from gmai_vl.foundation import stable_rng
+from gmai_vl.records import Box
+from gmai_vl.vocabulary import MODALITIES, Term, branch, overlap, siblings
+from gmai_vl.writing.facts import (
+    HALVES,
+    NO,
+    NO_FINDING,
+    POSITIONS,
+    SIZES,
+    YES,
+    CaseFacts,
+    FindingFacts,
+    is_normal,
+)
+from gmai_vl.writing.markup import share_box
+
+Form = Literal[
+    "modality",
+    "plane",
+    "body-part",
+    "kind",
+    "region-kind",
+    "presence",
+    "side",
+    "count",
+    "size",
+    "position",
+    "grounding",
+]
+
+T = TypeVar("T")
+
+MOST_WRONG = 3
+MOST_BOXES = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ask:
+    """One question about a case."""
+
+    form: Form
+
+    right: tuple[Term, ...]
+    """The answer. Several only for `kind`: all that is there, of which multiple choice offers the first."""
+
+    wrong: tuple[Term, ...] = ()
+    """Answers that are surely false; none where the question cannot be multiple choice."""
+
+    subject: Term | None = None
+    """The label asked about."""
+
+    claim: Term | None = None
+    """What a yes-no question about the subject supposes, where that is not its presence."""
+
+    boxes: tuple[Box, ...] = ()
+    """Boxes that the question or its answer speaks of, from left to right."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the answer is yes or no."""
+        return self.form == "presence" or self.claim is not None
+
+
+def asks_of(facts: CaseFacts, *names: object) -> list[Ask]:
+    """Return the questions that `facts` allow, from the general to the particular: one per form, two for presence.
+
+    Chance depends on `names` and the form only.
+    """
+    makers = (
+        _modality,
+        _plane,
+        _body_part,
+        _kind,
+        _presence,
+        _count,
+        _size,
+        _position,
+        _side,
+        _region_kind,
+        _grounding,
+    )
+    return [ask for make in makers for ask in make(facts, stable_rng(*names, make.__name__))]
+
+
+def _modality(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
+    wrong = [other for other in MODALITIES if not overlap(other, facts.modality)]
+    yield Ask(form="modality", right=(facts.modality,), wrong=_some(wrong, rng))
+
+
+def _plane(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
+    if facts.plane:
+        wrong = [plane for plane in branch("view plane") if plane != facts.plane]
+        yield Ask(form="plane", right=(facts.plane,), wrong=_some(wrong, rng))
+
+
+def _body_part(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
+    if facts.body_part:
+        wrong = [part for part in branch("body part") if not overlap(part, facts.body_part)]
+        yield Ask(form="body-part", right=(facts.body_part,), wrong=_some(wrong, rng))
+
+
+def _kind(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
+    """Ask what the image shows. Only labels that the annotator could have given are known to be absent."""
+    if facts.negative and not facts.findings:
+        yield Ask(form="kind", right=(NO_FINDING,), wrong=_some(facts.absent, rng))
+    elif facts.findings:
+        # Findings before organs: they are what such a question is about.
+        labels = sorted(rng.sample(facts.labels, len(facts.labels)), key=is_normal)
+        # "No finding" is offered beside every finding, else its mere presence would give it away as right.
+        none_would_fit = is_normal(labels[0]) or any(overlap(label, NO_FINDING) for label in labels)
+        none = () if none_would_fit else (NO_FINDING,)
+        yield Ask(form="kind", right=tuple(labels), wrong=none + _some(facts.absent, rng, MOST_WRONG - len(none)))
+
+
+def _presence(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
+    if facts.labels:
+        yield Ask(form="presence", right=(YES,), subject=rng.choice(facts.labels))
+    if facts.absent and (facts.findings or facts.negative):
+        yield Ask(form="presence", right=(NO,), subject=rng.choice(facts.absent))
+
+
+def _count(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
+    if facts.counted:
+        # One of something is what most questions would be about; several say more.
+        label = rng.choice([label for label in facts.counted if facts.count(label) > 1] or facts.counted)
+        count = facts.count(label)
+        # Near, but not so near that one cell at the rim decides.
+        step = max(1, count // 5)
+        first = max(count - step * rng.randint(0, MOST_WRONG), 1 + (count - 1) % step)
+        numbers = [first + step * place for place in range(MOST_WRONG + 1)]
+        wrong = tuple(_number(number) for number in numbers if number != count)
+        yield Ask(form="count", right=(_number(count),), wrong=wrong, subject=label)
+
+
+def _size(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
+    for finding in _one_of([single for single in facts.singles() if single.size], rng):
+        assert finding.size is not None
+        yield _about(finding, "size", finding.size, tuple(size for size in SIZES if size != finding.size))
+
+
+def _position(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
+    for finding in _one_of([single for single in facts.singles() if single.position], rng):
+        assert finding.position is not None
+        doubtful = {finding.position, *finding.near}
+        wrong = [cell for row in POSITIONS for cell in row if cell not in doubtful]
+        yield _about(finding, "position", finding.position, _some(wrong, rng))
+
+
+def _side(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
+    for finding in _one_of([single for single in facts.singles() if single.side in HALVES], rng):
+        right = HALVES[str(finding.side)]
+        wrong = HALVES["left" if finding.side == "right" else "right"]
+        if rng.random() < 0.5:
+            yield _about(finding, "side", right, (wrong,))
+        else:
+            claim = rng.choice([right, wrong])
+            yield _about(finding, "side", YES if claim == right else NO, (), claim)
+
+
+def _region_kind(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
+    """Ask what a box holds. Siblings of its label are wrong for the box, even where they are elsewhere in the image."""
+    for finding in _one_of(tellable_regions(facts), rng):
+        wrong = [
+            other
+            for other in dict.fromkeys((*facts.absent, *siblings(finding.label)))
+            if not any(overlap(other, label) for label in facts.labels)
+        ]
+        assert finding.box is not None
+        yield Ask(form="region-kind", right=(finding.label,), wrong=_some(wrong, rng), boxes=(finding.box,))
+
+
+def _grounding(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
+    labels = [
+        label
+        for label in facts.labels
+        if facts.count(label) <= MOST_BOXES
+        and all(finding.box and _has_extent(finding.box, facts) for finding in facts.of(label))
+    ]
+    for label in _one_of(labels, rng):
+        boxes = tuple(sorted(finding.box for finding in facts.of(label) if finding.box))
+        yield Ask(form="grounding", right=(), subject=label, boxes=boxes)
+
+
+def tellable_regions(facts: CaseFacts) -> list[FindingFacts]:
+    """Return the findings whose box has an extent after rounding and is not also the box of another label."""
+    return [
+        finding
+        for finding in facts.findings
+        if finding.box
+        and _has_extent(finding.box, facts)
+        and all(
+            other.label == finding.label or not other.box or not _alike(other.box, finding.box)
+            for other in facts.findings
+        )
+    ]
+
+
+def _alike(one: Box, other: Box) -> bool:
+    """Say whether the boxes overlap by half of their union, so that a viewer could take one for the other."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    shared = max(0, width) * max(0, height)
+    union = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)) - shared
+    return 2 * shared >= union
+
+
+def _has_extent(box: Box, facts: CaseFacts) -> bool:
+    x1, y1, x2, y2 = share_box(box, facts.width, facts.height)
+    return x1 < x2 and y1 < y2
+
+
+def _about(finding: FindingFacts, form: Form, right: Term, wrong: tuple[Term, ...], claim: Term | None = None) -> Ask:
+    assert finding.box is not None
+    return Ask(form=form, right=(right,), wrong=wrong, subject=finding.label, claim=claim, boxes=(finding.box,))
+
+
+def _some(terms: tuple[Term, ...] | list[Term], rng: random.Random, most: int = MOST_WRONG) -> tuple[Term, ...]:
+    return tuple(rng.sample(list(terms), min(most, len(terms))))
+
+
+def _one_of(candidates: list[T], rng: random.Random) -> list[T]:
+    return [rng.choice(candidates)] if candidates else []
+
+
+def _number(value: int) -> Term:
+    return Term(str(value), str(value))

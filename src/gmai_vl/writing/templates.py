@@ -1,0 +1,198 @@
+"""The template writer: a case, its facts and chance in; samples out, each checked against the case before it leaves."""
+
+import random
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Literal
+
+from gmai_vl.foundation import stable_fraction, stable_rng
+from gmai_vl.records import Case, ImageRef, Provenance, Sample, Turn
+from gmai_vl.vocabulary import Language, Term
+from gmai_vl.writing.exchange import Exchange, caption_exchange, exchange_of, region_exchange
+from gmai_vl.writing.facts import CaseFacts, facts_of
+from gmai_vl.writing.phrases import Style
+from gmai_vl.writing.questions import Ask, asks_of, tellable_regions
+from gmai_vl.writing.verify import check_sample
+
+Subset = Literal["caption", "percept", "instruct"]
+
+MOST_REGION_CAPTIONS = 2
+FEWEST_TURNS, MOST_TURNS = 3, 6
+
+
+@dataclass(frozen=True, slots=True)
+class _Chance:
+    """Everything that is left to chance in one case: it depends on the names given and nothing else."""
+
+    names: tuple[object, ...]
+    languages: Mapping[Language, float]
+
+    def rng(self, *names: object) -> random.Random:
+        return stable_rng(*self.names, *names)
+
+    def language(self, terms: Iterable[Term | None], *names: object) -> Language:
+        """Choose a language by its share; English where one of the terms to be said has no Chinese name."""
+        left = stable_fraction(*self.names, "language", *names) * sum(self.languages.values())
+        chosen: Language = "en"
+        for language, share in sorted(self.languages.items()):
+            if share > 0:
+                chosen = language
+            if left < share:
+                break
+            left -= share
+        return chosen if all(term is None or term.zh for term in terms) else "en"
+
+
+def write_samples(
+    case: Case, *, seed: int, languages: Mapping[Language, float], subsets: Sequence[str]
+) -> list[Sample]:
+    """Write what the annotation of `case` allows: captions, perception questions, a dialogue and an open question.
+
+    `languages` gives the share of each language, `subsets` names those of caption, percept and instruct that are
+    wanted. Equal arguments give equal samples; a subset's texts do not depend on the others. Raises BadItem if a
+    label cannot stand in a text (blank, control characters, angle brackets).
+    """
+    facts = facts_of(case)
+    chance = _Chance((seed, case.case_id), languages)
+    drafts: list[tuple[Subset, list[Exchange]]] = []
+    if "caption" in subsets:
+        drafts += [("caption", [exchange]) for exchange in _captions(facts, chance)]
+    if "percept" in subsets:
+        drafts += [("percept", [exchange]) for exchange in _perceptions(facts, chance)]
+    if "instruct" in subsets:
+        drafts += [("instruct", exchanges) for exchanges in _instructions(facts, chance)]
+    return [_checked(_sample(case, facts, number, *draft), case) for number, draft in enumerate(drafts)]
+
+
+def _captions(facts: CaseFacts, chance: _Chance) -> Iterator[Exchange]:
+    terms = (*facts.labels, facts.negative, facts.body_part)
+    yield caption_exchange(facts, chance.language(terms, "caption"), chance.rng("caption"))
+    regions = tellable_regions(facts)
+    chance.rng("regions").shuffle(regions)
+    for number, finding in enumerate(regions[:MOST_REGION_CAPTIONS]):
+        name = f"region-caption-{number}"
+        yield region_exchange(finding, chance.language([finding.label], name), facts, chance.rng(name))
+
+
+def _perceptions(facts: CaseFacts, chance: _Chance) -> Iterator[Exchange]:
+    for number, ask in enumerate(asks_of(facts, *chance.names, "percept")):
+        style = _strict_style(ask)
+        if style:
+            name = f"percept-{ask.form}-{number}"
+            yield exchange_of(ask, style, chance.language(_terms(ask), name), facts, chance.rng(name))
+
+
+def _instructions(facts: CaseFacts, chance: _Chance) -> Iterator[list[Exchange]]:
+    dialogue = _dialogue(facts, chance)
+    if len(dialogue) >= FEWEST_TURNS:
+        yield dialogue
+    rng = chance.rng("open")
+    # What the image shows is the question that an open one is best at; the others come in as often together.
+    # A size has no fair open answer: without the limits, who is to say what is small?
+    asks = [
+        ask
+        for ask in asks_of(facts, *chance.names, "open")
+        if ask.form not in ("grounding", "size") and not ask.is_closed
+    ]
+    kinds = [ask for ask in asks if ask.form == "kind"]
+    ask = kinds[0] if kinds and rng.random() < 0.5 else rng.choice(asks)
+    ask = replace(ask, wrong=())
+    yield [exchange_of(ask, "open", chance.language(_terms(ask), "open"), facts, rng)]
+
+
+def _dialogue(facts: CaseFacts, chance: _Chance) -> list[Exchange]:
+    """Return three to six turns about one image, from the general to the particular, each in a style of its own."""
+    rng = chance.rng("dialogue")
+    asks = asks_of(facts, *chance.names, "dialogue")
+    length = rng.randint(FEWEST_TURNS, MOST_TURNS)
+    chosen = [asks[index] for index in sorted(rng.sample(range(len(asks)), min(length, len(asks))))]
+    styled = [(ask, _any_style(ask, rng)) for ask in chosen]
+    described = (*facts.labels, facts.negative, facts.body_part)
+    with_caption = len(styled) < length
+    terms = [term for ask, style in styled for term in _terms(ask if style == "mcq" else replace(ask, wrong=()))]
+    language = chance.language([*terms, *(described if with_caption else ())], "dialogue")
+    exchanges = [exchange_of(ask, style, language, facts, rng) for ask, style in styled]
+    return [*exchanges, caption_exchange(facts, language, rng)] if with_caption else exchanges
+
+
+def _strict_style(ask: Ask) -> Style | None:
+    """Return the style whose answer can be scored as it stands; None if there is none for this question."""
+    if ask.form == "grounding":
+        return "plain"
+    if ask.is_closed:
+        return "closed"
+    return "mcq" if ask.wrong else None
+
+
+def _any_style(ask: Ask, rng: random.Random) -> Style:
+    strict = _strict_style(ask)
+    if strict == "plain":
+        return strict
+    return strict if strict and rng.random() < 0.5 else "free"
+
+
+def _terms(ask: Ask) -> tuple[Term | None, ...]:
+    return (*ask.right, *ask.wrong, ask.subject)
+
+
+def _sample(case: Case, facts: CaseFacts, number: int, subset: Subset, exchanges: list[Exchange]) -> Sample:
+    first, several = exchanges[0], len(exchanges) > 1
+    turns: list[Turn] = []
+    for exchange in exchanges:
+        image = (ImageRef(0),) if not turns else ()
+        turns += [Turn("user", (*image, exchange.question)), Turn("assistant", (exchange.said,))]
+    told = {"form": "dialogue"} if several else first.as_json()
+    if several:
+        told |= {"turns": [exchange.as_json() for exchange in exchanges]}
+    return Sample(
+        id=_sample_id(case, number),
+        subset=subset,
+        kind="dialogue" if several else first.kind,
+        granularity="image" if several else first.granularity,
+        language=first.language,
+        images=(case.image_sha256,),
+        width=case.width,
+        height=case.height,
+        turns=tuple(turns),
+        options=None if several else first.options,
+        answer=None if several or first.kind == "caption" else first.said,
+        regions=tuple(dict.fromkeys(region for exchange in exchanges for region in exchange.regions)),
+        task=case.task,
+        modality=case.modality,
+        department=case.department,
+        clinical_task=case.clinical_task,
+        source=case.source,
+        license=case.license,
+        case_id=case.case_id,
+        patient_id=case.patient_id,
+        provenance=Provenance(
+            writer="template",
+            prompt_id=f"template/dialogue/{first.language}/0" if several else first.prompt_id,
+            facts=told | {"case": facts.as_json(None if several else first.subject)},
+        ),
+    )
+
+
+def _checked(sample: Sample, case: Case) -> Sample:
+    checks = check_sample(sample, case)
+    failed = {name: result for name, result in checks.items() if result is not True}
+    assert not failed, f"{sample.id}: {failed}"
+    return replace(sample, provenance=replace(sample.provenance, checks=checks))
+
+
+def _sample_id(case: Case, number: int) -> str:
+    """Return `2d#cls#x-ray#source#folder#label#file#n`, each part with `#`, `%` and control characters escaped."""
+    labels = sorted({finding.label.en for finding in case.findings}) or [case.negative.en if case.negative else ""]
+    parts = (
+        case.dimension,
+        case.task,
+        case.modality.lower().replace(" ", "-"),
+        case.source,
+        str(PurePosixPath(case.item).parent),
+        "+".join(labels),
+        case.item,
+        str(number),
+    )
+    return "#".join(re.sub(r"[#%\x00-\x1f\x7f]", lambda match: f"%{ord(match[0]):02X}", part) for part in parts)
