@@ -11,15 +11,16 @@ from scipy import ndimage
 from gmai_vl.foundation import UserError, nearest, stable_fraction, stable_rng
 from gmai_vl.records import Case, Finding, Plane, Rejected
 from gmai_vl.sources.geometry import AXIS_OF, area_share, outer_box, shown_slice, shown_spacing, side_of, to_uint8
+from gmai_vl.sources.phantom.abdomen import ABDOMEN
+from gmai_vl.sources.phantom.brain import BRAIN
 from gmai_vl.sources.phantom.colour import COLOUR_FAMILIES
 from gmai_vl.sources.phantom.grey import GREY_FAMILIES
 from gmai_vl.sources.phantom.study import Family, Study
-from gmai_vl.sources.phantom.tissue import TISSUE_FAMILIES
-from gmai_vl.sources.phantom.volumes import VOLUME_FAMILIES
+from gmai_vl.sources.phantom.tissue import TISSUE
 from gmai_vl.sources.spec import PhantomSource
 from gmai_vl.vocabulary import term
 
-FAMILIES = {family.name: family for family in (*GREY_FAMILIES, *VOLUME_FAMILIES, *COLOUR_FAMILIES, *TISSUE_FAMILIES)}
+FAMILIES = {family.name: family for family in (*GREY_FAMILIES, ABDOMEN, BRAIN, *COLOUR_FAMILIES, TISSUE)}
 """All families by name."""
 
 NO_FINDING = term("no finding")

@@ -55,7 +55,7 @@ class Family:
     """Chance that a patient has no lesion."""
 
     draw: Callable[[Generator, int, bool, int], Study]
-    """draw(rng, index of the lesion kind, healthy, size) -> Study. A healthy one is drawn alike, but for the lesion."""
+    """draw(rng, index of the lesion kind, healthy, size) -> Study. A healthy one has no lesion."""
 
     volume: bool = False
     """Whether studies are volumes."""

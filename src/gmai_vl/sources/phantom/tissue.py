@@ -104,14 +104,12 @@ def _stained(rng: Generator, picture: Values) -> NDArray[np.uint8]:
     return to_bytes(picture + 0.012 * rng.standard_normal(picture.shape[1:], dtype=np.float32))
 
 
-TISSUE_FAMILIES = (
-    Family(
-        name="histopathology",
-        modality="Pathology",
-        department="Laboratory Medicine and Pathology",
-        clinical_task="Disease Diagnosis",
-        body_part=term("breast"),
-        lesions=(term("tumor nest"), term("lymphocyte cluster"), term("necrosis")),
-        draw=draw_tissue,
-    ),
+TISSUE = Family(
+    name="histopathology",
+    modality="Pathology",
+    department="Laboratory Medicine and Pathology",
+    clinical_task="Disease Diagnosis",
+    body_part=term("breast"),
+    lesions=(term("tumor nest"), term("lymphocyte cluster"), term("necrosis")),
+    draw=draw_tissue,
 )
