@@ -157,7 +157,7 @@ def test_provenance_names_package_hash_and_licence():
     records = backbone_records(ModelSettings(preset="smol-12l"))
     assert records["language"]["license"] == "Apache-2.0"
     assert len(records["vision"]["sha256"]) == 64
-    assert records["language"]["layers"] == 12
+    assert len(records["language"]["layers"]) == 12
     assert backbone_records(ModelSettings(init="runs/a")) == {"init": "runs/a"}
 
 

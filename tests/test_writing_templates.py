@@ -240,3 +240,18 @@ def test_a_side_is_only_told_where_there_is_one():
     two = chest(findings=(box_finding("lung nodule", (5, 5, 9, 9)), box_finding("lung nodule", (15, 5, 19, 9))))
     for case in (over_the_middle, two):
         assert not any(of_form(write(case, seed), "side") for seed in range(5))
+
+
+@given(cases())
+@settings(max_examples=40)
+def test_answers_in_words_are_the_text_of_the_right_option(case):
+    letters = write_samples(case, seed=0, languages={"en": 1.0}, subsets=("percept",))
+    texts = write_samples(case, seed=0, languages={"en": 1.0}, subsets=("percept",), answer_with="text")
+    assert [(s.id, s.options, s.answer) for s in letters] == [(s.id, s.options, s.answer) for s in texts]
+    for letter, text in zip(letters, texts, strict=True):
+        if letter.kind == "mcq":
+            assert letter.turns[-1].text == letter.answer
+            assert text.turns[-1].text == text.options[text.answer]
+            assert letter.turns[0].text.rsplit("\n", 1)[1] != text.turns[0].text.rsplit("\n", 1)[1]
+        else:
+            assert letter.turns == text.turns

@@ -80,7 +80,13 @@ def make_part(part: Part, recipe: DataRecipe, corpus: Path) -> None:
 
 def _keep(case: Case, part: Part, recipe: DataRecipe, corpus: Path, rows: dict[Table, list[Row]]) -> None:
     try:
-        samples = write_samples(case, seed=recipe.seed, languages=recipe.languages, subsets=recipe.subsets)
+        samples = write_samples(
+            case,
+            seed=recipe.seed,
+            languages=recipe.languages,
+            subsets=recipe.subsets,
+            answer_with=recipe.writer.answer_with,
+        )
     except BadItem as bad:
         rows["ledger"].append(_ledger_row(part, case.item, "quarantined", str(bad)))
         return

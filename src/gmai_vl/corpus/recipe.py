@@ -49,6 +49,9 @@ class Writer(Settings):
     """Who writes the texts."""
 
     kind: Literal["template"] = "template"
+    answer_with: Literal["letter", "text"] = "letter"
+    """What the assistant says to a multiple-choice question: the option's letter, as the benchmarks ask for, or its
+    text, which models of some hundred million parameters learn far sooner."""
 
 
 class DataRecipe(Settings):

@@ -80,18 +80,25 @@ def _pretrained_tower(name: str) -> PreTrainedModel:
     raise UserError(f"vision {name}: is a `{config.model_type}` model; a CLIP or EfficientNet-Lite tower is needed")
 
 
-def _language_model(name: str, layers: int | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _language_model(name: str, layers: tuple[int, ...] | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if name == "random:llama":
         language, tokenizer = tiny_language()
     else:
         folder = backbone_path(name)
-        config = _config(folder, name)
+        language = _load(AutoModelForCausalLM, folder, name, config=_config(folder, name))
         if layers is not None:
-            config.num_hidden_layers = layers
-        language = _load(AutoModelForCausalLM, folder, name, config=config)
+            _keep_layers(language, layers)
         tokenizer = _tokenizer(folder, name)
     prepare_tokenizer(tokenizer)
     return language, tokenizer
+
+
+def _keep_layers(language: PreTrainedModel, layers: tuple[int, ...]) -> None:
+    kept = [language.model.layers[number] for number in layers]
+    for place, layer in enumerate(kept):
+        layer.self_attn.layer_idx = place  # its place in the cache of keys and values
+    language.model.layers = nn.ModuleList(kept)
+    language.config.num_hidden_layers = len(kept)
 
 
 def _config(folder: Path, name: str) -> Any:

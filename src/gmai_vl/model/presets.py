@@ -15,13 +15,14 @@ class Preset:
 
     vision: str
     language: str
-    layers: int | None = None
-    """Only the first layers of the language model; None for all."""
+    layers: tuple[int, ...] | None = None
+    """Numbers of the layers of the language model that are kept, from 0; None for all."""
 
 
 PRESETS = {
     "smol": Preset(vision="efficientnet-lite0", language="smollm2-135m"),
-    "smol-12l": Preset(vision="efficientnet-lite0", language="smollm2-135m", layers=12),
+    "smol-12l": Preset(vision="efficientnet-lite0", language="smollm2-135m", layers=(0, 1, 2, 8, 11, 19, 21, 23, 24, 27, 28, 29)),
+    "smol-8l": Preset(vision="efficientnet-lite0", language="smollm2-135m", layers=(0, 1, 8, 11, 21, 24, 27, 29)),
     "tiny": Preset(vision="random:efficientnet", language="random:llama"),
     "tiny-clip": Preset(vision="random:clip", language="random:llama"),
     # arXiv 2411.14522: CLIP ViT-L/14 at 336 pixels, InternLM2.5-7B-chat.

@@ -37,6 +37,9 @@ class Exchange:
     said: str
     """The assistant's text."""
 
+    answer: str | None = None
+    """What an answer is scored against: the letter of a choice, else what is said; None for captions."""
+
     options: dict[str, str] | None = None
     subject: Term | None = None
     claim: Term | None = None
@@ -53,6 +56,7 @@ class Exchange:
             "claim": self.claim.en if self.claim else None,
             "right": [right.en for right in self.right],
             "options": self.options,
+            "letter": self.answer if self.options else None,
         }
 
 
@@ -63,17 +67,22 @@ def exchange_of(ask: Ask, style: Style, language: Language, facts: CaseFacts, rn
     if ask.claim:
         slots["claim"] = ask.claim.in_language(language)
     prompt_id, text = any_prompt(_prompt_key(ask, style), style, language, rng)
-    options = _options(ask, language, rng) if style == "mcq" else None
-    if options:
-        slots["options"] = "\n".join(f"{letter}. {option}" for letter, option in options.items())
+    options, letter = None, None
+    if style in ("mcq", "mcq-text"):
+        options = _options(ask, language, rng)
+        slots["options"] = "\n".join(f"{place}. {option}" for place, option in options.items())
+        right = _option_text(ask.right[0], ask, language)
+        letter = next(place for place, option in options.items() if option == right)
     kinds: dict[Style, Kind] = {
         "mcq": "mcq",
+        "mcq-text": "mcq",
         "closed": "closed",
         "open": "open",
         "free": "dialogue",
         "plain": "grounding",
     }
     label = ask.right[0] if ask.form == "region-kind" else ask.subject
+    said = _said(ask, style, options, letter, slots, language, facts, rng)
     return Exchange(
         form=ask.form,
         kind=kinds[style],
@@ -81,11 +90,12 @@ def exchange_of(ask: Ask, style: Style, language: Language, facts: CaseFacts, rn
         language=language,
         prompt_id=prompt_id,
         question=text.format(**slots),
-        said=_said(ask, style, options, slots, language, facts, rng),
+        said=said,
+        answer=letter or said,
         options=options,
         subject=ask.subject,
         claim=ask.claim,
-        right=ask.right[:1] if style == "mcq" else ask.right,
+        right=ask.right[:1] if options else ask.right,
         regions=tuple(Region(label=label.in_language(language), box=box) for box in ask.boxes) if label else (),
     )
 
@@ -151,6 +161,7 @@ def _said(
     ask: Ask,
     style: Style,
     options: dict[str, str] | None,
+    letter: str | None,
     slots: dict[str, Any],
     language: Language,
     facts: CaseFacts,
@@ -158,9 +169,8 @@ def _said(
 ) -> str:
     if ask.form == "grounding":
         return grounding_markup(slots["subject"], ask.boxes, facts.width, facts.height)
-    if options:
-        right = _option_text(ask.right[0], ask, language)
-        return next(letter for letter, text in options.items() if text == right)
+    if options and letter:
+        return options[letter] if style == "mcq-text" else letter
     short = _joined(ask.right, language)
     if style != "free":
         return short

@@ -12,22 +12,24 @@ import yaml
 from gmai_vl.vocabulary import Language, Term, branch_of
 from gmai_vl.writing.facts import DEFINITE_BRANCHES, CaseFacts
 
-Style = Literal["mcq", "closed", "open", "free", "plain"]
-"""Answered by a letter (mcq), yes or no (closed), a phrase (open), a sentence (free), as the question says (plain)."""
+Style = Literal["mcq", "mcq-text", "closed", "open", "free", "plain"]
+"""Answered by an option's letter or its text, by yes or no, a phrase, a sentence, or as the question says (plain)."""
+
+ChoiceStyle = Literal["mcq", "mcq-text"]
 
 _STYLES: dict[str, tuple[Style, ...]] = {
-    "modality": ("mcq", "open", "free"),
-    "plane": ("mcq", "open", "free"),
-    "body-part": ("mcq", "open", "free"),
-    "kind": ("mcq",),
+    "modality": ("mcq", "mcq-text", "open", "free"),
+    "plane": ("mcq", "mcq-text", "open", "free"),
+    "body-part": ("mcq", "mcq-text", "open", "free"),
+    "kind": ("mcq", "mcq-text"),
     "kind-open": ("open", "free"),
-    "region-kind": ("mcq", "open", "free"),
+    "region-kind": ("mcq", "mcq-text", "open", "free"),
     "presence": ("closed", "free"),
-    "side": ("mcq", "open", "free"),
+    "side": ("mcq", "mcq-text", "open", "free"),
     "side-closed": ("closed", "free"),
-    "count": ("mcq", "open", "free"),
-    "size": ("mcq", "open", "free"),
-    "position": ("mcq", "open", "free"),
+    "count": ("mcq", "mcq-text", "open", "free"),
+    "size": ("mcq", "mcq-text", "open", "free"),
+    "position": ("mcq", "mcq-text", "open", "free"),
     "grounding": ("plain",),
     "grounding-many": ("plain",),
     "caption": ("plain",),
@@ -54,12 +56,12 @@ def prompt(key: str, style: Style, language: Language, index: int) -> tuple[str,
     """Return id and text of one variant of a question, its instruction included; slots still open."""
     words = wording(language)
     question: str = words["questions"][key][index]
-    name = key.removesuffix("-open") + (f"-{style}" if style in ("open", "free") else "")
+    name = key.removesuffix("-open") + (f"-{style}" if style in ("mcq-text", "open", "free") else "")
     prompt_id = f"template/{name}/{language}/{index}"
     if style not in words["instructions"]:
         return prompt_id, question
     instructions = words["instructions"][style]
-    between = "\n{options}\n" if style == "mcq" else words["gap"]
+    between = "\n{options}\n" if style in ("mcq", "mcq-text") else words["gap"]
     return prompt_id, question + between + instructions[index % len(instructions)]
 
 

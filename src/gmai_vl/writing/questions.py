@@ -150,7 +150,17 @@ def _position(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
         assert finding.position is not None
         doubtful = {finding.position, *finding.near}
         wrong = [cell for row in POSITIONS for cell in row if cell not in doubtful]
-        yield _about(finding, "position", finding.position, _some(wrong, rng))
+        # Mirror images first: they are as likely as the right cell before one has looked.
+        mirrored = [cell for cell in wrong if cell in _mirror_images(finding.position)]
+        others = [cell for cell in wrong if cell not in mirrored]
+        chosen = _some(mirrored, rng) + _some(others, rng, MOST_WRONG - min(len(mirrored), MOST_WRONG))
+        yield _about(finding, "position", finding.position, chosen)
+
+
+def _mirror_images(cell: Term) -> set[Term]:
+    """Return the cells that `cell` comes to lie in when the image is turned left to right, upside down, or both."""
+    row, column = next((row, cells.index(cell)) for row, cells in enumerate(POSITIONS) if cell in cells)
+    return {POSITIONS[y][x] for y in (row, 2 - row) for x in (column, 2 - column)} - {cell}
 
 
 def _side(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
@@ -167,13 +177,15 @@ def _side(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
 def _region_kind(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
     """Ask what a box holds. Siblings of its label are wrong for the box, even where they are elsewhere in the image."""
     for finding in _one_of(tellable_regions(facts), rng):
-        wrong = [
-            other
-            for other in dict.fromkeys((*facts.absent, *siblings(finding.label)))
-            if not any(overlap(other, label) for label in facts.labels)
-        ]
+        # Labels that this annotator gives first: a wrong answer that is never right elsewhere gives itself away.
+        own, others = (
+            [other for other in some if not any(overlap(other, label) for label in facts.labels)]
+            for some in (facts.absent, [other for other in siblings(finding.label) if other not in facts.absent])
+        )
+        wrong = _some(own, rng)
+        wrong += _some(others, rng, MOST_WRONG - len(wrong))
         assert finding.box is not None
-        yield Ask(form="region-kind", right=(finding.label,), wrong=_some(wrong, rng), boxes=(finding.box,))
+        yield Ask(form="region-kind", right=(finding.label,), wrong=wrong, boxes=(finding.box,))
 
 
 def _grounding(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:

@@ -12,7 +12,7 @@ from gmai_vl.records import Case, ImageRef, Provenance, Sample, Turn
 from gmai_vl.vocabulary import Language, Term
 from gmai_vl.writing.exchange import Exchange, caption_exchange, exchange_of, region_exchange
 from gmai_vl.writing.facts import CaseFacts, facts_of
-from gmai_vl.writing.phrases import Style
+from gmai_vl.writing.phrases import ChoiceStyle, Style
 from gmai_vl.writing.questions import Ask, asks_of, tellable_regions
 from gmai_vl.writing.verify import check_sample
 
@@ -46,23 +46,30 @@ class _Chance:
 
 
 def write_samples(
-    case: Case, *, seed: int, languages: Mapping[Language, float], subsets: Sequence[str]
+    case: Case,
+    *,
+    seed: int,
+    languages: Mapping[Language, float],
+    subsets: Sequence[str],
+    answer_with: Literal["letter", "text"] = "letter",
 ) -> list[Sample]:
     """Write what the annotation of `case` allows: captions, perception questions, a dialogue and an open question.
 
     `languages` gives the share of each language, `subsets` names those of caption, percept and instruct that are
-    wanted. Equal arguments give equal samples; a subset's texts do not depend on the others. Raises BadItem if a
+    wanted, `answer_with` what the assistant says to a multiple-choice question: the option's letter or its text. Equal
+    arguments give equal samples; a subset's texts do not depend on the others. Raises BadItem if a
     label cannot stand in a text (blank, control characters, angle brackets).
     """
     facts = facts_of(case)
     chance = _Chance((seed, case.case_id), languages)
+    choice: ChoiceStyle = "mcq" if answer_with == "letter" else "mcq-text"
     drafts: list[tuple[Subset, list[Exchange]]] = []
     if "caption" in subsets:
         drafts += [("caption", [exchange]) for exchange in _captions(facts, chance)]
     if "percept" in subsets:
-        drafts += [("percept", [exchange]) for exchange in _perceptions(facts, chance)]
+        drafts += [("percept", [exchange]) for exchange in _perceptions(facts, chance, choice)]
     if "instruct" in subsets:
-        drafts += [("instruct", exchanges) for exchanges in _instructions(facts, chance)]
+        drafts += [("instruct", exchanges) for exchanges in _instructions(facts, chance, choice)]
     return [_checked(_sample(case, facts, number, *draft), case) for number, draft in enumerate(drafts)]
 
 
@@ -76,16 +83,16 @@ def _captions(facts: CaseFacts, chance: _Chance) -> Iterator[Exchange]:
         yield region_exchange(finding, chance.language([finding.label], name), facts, chance.rng(name))
 
 
-def _perceptions(facts: CaseFacts, chance: _Chance) -> Iterator[Exchange]:
+def _perceptions(facts: CaseFacts, chance: _Chance, choice: ChoiceStyle) -> Iterator[Exchange]:
     for number, ask in enumerate(asks_of(facts, *chance.names, "percept")):
-        style = _strict_style(ask)
+        style = _strict_style(ask, choice)
         if style:
             name = f"percept-{ask.form}-{number}"
             yield exchange_of(ask, style, chance.language(_terms(ask), name), facts, chance.rng(name))
 
 
-def _instructions(facts: CaseFacts, chance: _Chance) -> Iterator[list[Exchange]]:
-    dialogue = _dialogue(facts, chance)
+def _instructions(facts: CaseFacts, chance: _Chance, choice: ChoiceStyle) -> Iterator[list[Exchange]]:
+    dialogue = _dialogue(facts, chance, choice)
     if len(dialogue) >= FEWEST_TURNS:
         yield dialogue
     rng = chance.rng("open")
@@ -102,32 +109,32 @@ def _instructions(facts: CaseFacts, chance: _Chance) -> Iterator[list[Exchange]]
     yield [exchange_of(ask, "open", chance.language(_terms(ask), "open"), facts, rng)]
 
 
-def _dialogue(facts: CaseFacts, chance: _Chance) -> list[Exchange]:
+def _dialogue(facts: CaseFacts, chance: _Chance, choice: ChoiceStyle) -> list[Exchange]:
     """Return three to six turns about one image, from the general to the particular, each in a style of its own."""
     rng = chance.rng("dialogue")
     asks = asks_of(facts, *chance.names, "dialogue")
     length = rng.randint(FEWEST_TURNS, MOST_TURNS)
     chosen = [asks[index] for index in sorted(rng.sample(range(len(asks)), min(length, len(asks))))]
-    styled = [(ask, _any_style(ask, rng)) for ask in chosen]
+    styled = [(ask, _any_style(ask, choice, rng)) for ask in chosen]
     described = (*facts.labels, facts.negative, facts.body_part)
     with_caption = len(styled) < length
-    terms = [term for ask, style in styled for term in _terms(ask if style == "mcq" else replace(ask, wrong=()))]
+    terms = [term for ask, style in styled for term in _terms(ask if style == choice else replace(ask, wrong=()))]
     language = chance.language([*terms, *(described if with_caption else ())], "dialogue")
     exchanges = [exchange_of(ask, style, language, facts, rng) for ask, style in styled]
     return [*exchanges, caption_exchange(facts, language, rng)] if with_caption else exchanges
 
 
-def _strict_style(ask: Ask) -> Style | None:
+def _strict_style(ask: Ask, choice: ChoiceStyle) -> Style | None:
     """Return the style whose answer can be scored as it stands; None if there is none for this question."""
     if ask.form == "grounding":
         return "plain"
     if ask.is_closed:
         return "closed"
-    return "mcq" if ask.wrong else None
+    return choice if ask.wrong else None
 
 
-def _any_style(ask: Ask, rng: random.Random) -> Style:
-    strict = _strict_style(ask)
+def _any_style(ask: Ask, choice: ChoiceStyle, rng: random.Random) -> Style:
+    strict = _strict_style(ask, choice)
     if strict == "plain":
         return strict
     return strict if strict and rng.random() < 0.5 else "free"
@@ -157,7 +164,7 @@ def _sample(case: Case, facts: CaseFacts, number: int, subset: Subset, exchanges
         height=case.height,
         turns=tuple(turns),
         options=None if several else first.options,
-        answer=None if several or first.kind == "caption" else first.said,
+        answer=None if several else first.answer,
         regions=tuple(dict.fromkeys(region for exchange in exchanges for region in exchange.regions)),
         task=case.task,
         modality=case.modality,

@@ -44,7 +44,7 @@ def _check(told: Mapping[str, Any], question: str, said: str, language: Language
         return checks | {"boxes": _boxes_are_right(said, told["subject"], language, case)}
     true = _true_answers(told, question, language, case)
     if options is not None:
-        return checks | _check_choice(options, question, said, true, form, language, case)
+        return checks | _check_choice(options, told["letter"], question, said, true, form, language, case)
     if kind == "dialogue":
         return checks | {
             "answer": _says(said, true, told, language, case) or f"{sorted(true)} is not what `{said}` says"
@@ -112,18 +112,26 @@ def _shares(finding: Finding, case: Case) -> ShareBox:
 
 
 def _check_choice(
-    options: Mapping[str, str], question: str, said: str, true: set[str], form: str, language: Language, case: Case
+    options: Mapping[str, str],
+    right: str,
+    question: str,
+    said: str,
+    true: set[str],
+    form: str,
+    language: Language,
+    case: Case,
 ) -> Checks:
     listed = all(f"\n{letter}. {text}\n" in question for letter, text in options.items())
     letters = list(options) == list("ABCD"[: len(options)]) and len(options) >= 2
     # A size carries its limits in brackets.
     texts = {letter: re.sub(r" ?[(（].*", "", text) if form == "size" else text for letter, text in options.items()}
-    wrong = [text for letter, text in texts.items() if letter != said]
+    wrong = [text for letter, text in texts.items() if letter != right]
     true_too = [text for text in wrong if text in true or _may_be_true(text, form, language, case)]
     return {
         "options": (letters and listed) or str(dict(options)),
         "unique": len({text.lower() for text in texts.values()}) == len(options) or str(dict(options)),
-        "answer": texts.get(said) in true or f"`{said}` is none of {sorted(true)}",
+        "answer": (texts.get(right) in true and said in (right, options[right]))
+        or f"`{said}` is none of {sorted(true)}",
         "distractors": not true_too or str(true_too),
     }
 
