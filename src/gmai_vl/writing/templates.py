@@ -19,7 +19,7 @@ from gmai_vl.writing.verify import check_sample
 Subset = Literal["caption", "percept", "instruct"]
 
 MOST_REGION_CAPTIONS = 2
-FEWEST_TURNS, MOST_TURNS = 3, 6
+FEWEST_TURNS, MOST_TURNS = 3, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def write_samples(
     if "percept" in subsets:
         drafts += [("percept", [exchange]) for exchange in _perceptions(facts, chance, choice)]
     if "instruct" in subsets:
-        drafts += [("instruct", exchanges) for exchanges in _instructions(facts, chance, choice)]
+        drafts += [("instruct", exchanges) for exchanges in _instructions(facts, chance)]
     return [_checked(_sample(case, facts, number, *draft), case) for number, draft in enumerate(drafts)]
 
 
@@ -91,8 +91,8 @@ def _perceptions(facts: CaseFacts, chance: _Chance, choice: ChoiceStyle) -> Iter
             yield exchange_of(ask, style, chance.language(_terms(ask), name), facts, chance.rng(name))
 
 
-def _instructions(facts: CaseFacts, chance: _Chance, choice: ChoiceStyle) -> Iterator[list[Exchange]]:
-    dialogue = _dialogue(facts, chance, choice)
+def _instructions(facts: CaseFacts, chance: _Chance) -> Iterator[list[Exchange]]:
+    dialogue = _dialogue(facts, chance)
     if len(dialogue) >= FEWEST_TURNS:
         yield dialogue
     rng = chance.rng("open")
@@ -109,18 +109,20 @@ def _instructions(facts: CaseFacts, chance: _Chance, choice: ChoiceStyle) -> Ite
     yield [exchange_of(ask, "open", chance.language(_terms(ask), "open"), facts, rng)]
 
 
-def _dialogue(facts: CaseFacts, chance: _Chance, choice: ChoiceStyle) -> list[Exchange]:
-    """Return three to six turns about one image, from the general to the particular, each in a style of its own."""
+def _dialogue(facts: CaseFacts, chance: _Chance) -> list[Exchange]:
+    """Return up to eight turns about one image, from the general to the particular, answered in free words.
+
+    A case that allows fewer questions is summed up by a caption at the end.
+    """
     rng = chance.rng("dialogue")
-    asks = asks_of(facts, *chance.names, "dialogue")
-    length = rng.randint(FEWEST_TURNS, MOST_TURNS)
-    chosen = [asks[index] for index in sorted(rng.sample(range(len(asks)), min(length, len(asks))))]
-    styled = [(ask, _any_style(ask, choice, rng)) for ask in chosen]
-    described = (*facts.labels, facts.negative, facts.body_part)
-    with_caption = len(styled) < length
-    terms = [term for ask, style in styled for term in _terms(ask if style == choice else replace(ask, wrong=()))]
-    language = chance.language([*terms, *(described if with_caption else ())], "dialogue")
-    exchanges = [exchange_of(ask, style, language, facts, rng) for ask, style in styled]
+    asks = [replace(ask, wrong=()) for ask in asks_of(facts, *chance.names, "dialogue")]
+    with_caption = len(asks) < MOST_TURNS
+    chosen = [asks[index] for index in sorted(rng.sample(range(len(asks)), min(MOST_TURNS, len(asks))))]
+    described = (*facts.labels, facts.negative, facts.body_part) if with_caption else ()
+    language = chance.language([*(term for ask in chosen for term in _terms(ask)), *described], "dialogue")
+    exchanges = [
+        exchange_of(ask, "plain" if ask.form == "grounding" else "free", language, facts, rng) for ask in chosen
+    ]
     return [*exchanges, caption_exchange(facts, language, rng)] if with_caption else exchanges
 
 
@@ -131,13 +133,6 @@ def _strict_style(ask: Ask, choice: ChoiceStyle) -> Style | None:
     if ask.is_closed:
         return "closed"
     return choice if ask.wrong else None
-
-
-def _any_style(ask: Ask, choice: ChoiceStyle, rng: random.Random) -> Style:
-    strict = _strict_style(ask, choice)
-    if strict == "plain":
-        return strict
-    return strict if strict and rng.random() < 0.5 else "free"
 
 
 def _terms(ask: Ask) -> tuple[Term | None, ...]:
