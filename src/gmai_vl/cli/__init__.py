@@ -30,5 +30,5 @@ def main() -> None:
         print(f"gmai: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
     except KeyboardInterrupt:
-        print("gmai: stopped; run the same command again to go on", file=sys.stderr)  # noqa: T201
+        print("gmai: stopped; what was finished is kept", file=sys.stderr)  # noqa: T201
         sys.exit(130)
