@@ -7,7 +7,7 @@ from gmai_vl.model.checkpoint import load_model, save_model
 from gmai_vl.model.folder import atomic_folder
 from gmai_vl.model.generate import Request, generate
 from gmai_vl.model.images import image_side, image_token_count, prepare_image
-from gmai_vl.model.loss import loss_sum
+from gmai_vl.model.loss import loss_sum, words_loss_sum
 from gmai_vl.model.presets import PRESETS, ModelSettings, backbone_records
 from gmai_vl.model.vlm import Count, Vlm, count_parameters, parts, set_trainable
 
@@ -42,4 +42,5 @@ __all__ = [
     "pull",
     "save_model",
     "set_trainable",
+    "words_loss_sum",
 ]

@@ -10,8 +10,8 @@ MicroBatch = tuple[int, ...]
 Step = tuple[MicroBatch, ...]
 """The micro-batches of one optimizer step."""
 
-POOL = 512
-"""Samples among which neighbours in length are sought, where a step is smaller."""
+SHORTEST_TO_LONGEST = 0.75
+"""In a micro-batch no sample is shorter than this share of the longest, so that at most a quarter is padding."""
 
 
 def steps_in_epoch(count: int, global_batch: int) -> int:
@@ -22,34 +22,28 @@ def steps_in_epoch(count: int, global_batch: int) -> int:
 def epoch_steps(
     lengths: Sequence[int], *, global_batch: int, micro_batch_tokens: int, seed: int, epoch: int
 ) -> list[Step]:
-    """Cut one pass over all samples into steps of `global_batch` samples of similar length, each sample exactly once.
+    """Cut one pass over all samples into steps of `global_batch` samples that chance chose, each sample exactly once.
 
-    `lengths` are tokens per sample. The order depends on `seed` and `epoch` only. A micro-batch holds at most
-    `micro_batch_tokens` tokens, padding included, unless a single sample is longer. What is left over when the samples
-    do not divide by `global_batch` is one smaller step, of samples that chance chose.
+    `lengths` are tokens per sample. The order depends on `seed` and `epoch` only. Within a step samples of like length
+    make a micro-batch of at most `micro_batch_tokens` tokens, padding included, unless a single sample is longer.
+    Likeness is sought within a step only: steps of one length would be steps of one question form and one language,
+    each pulling the weights its own way. What is left over when the samples do not divide by `global_batch` is a
+    smaller step at the end.
     """
-    rng = stable_rng(seed, "epoch", epoch)
     order = list(range(len(lengths)))
-    rng.shuffle(order)
-    whole = len(order) // global_batch * global_batch
-    # At least four pools per epoch keep chance in the steps' make-up where samples are few.
-    steps_per_pool = max(1, min(POOL // global_batch, len(order) // (4 * global_batch)))
-    pool_size = steps_per_pool * global_batch
-    chosen = []
-    for start in range(0, whole, pool_size):
-        pool = sorted(order[start : min(start + pool_size, whole)], key=lengths.__getitem__, reverse=True)
-        chosen += [pool[i : i + global_batch] for i in range(0, len(pool), global_batch)]
-    if whole < len(order):
-        chosen.append(sorted(order[whole:], key=lengths.__getitem__, reverse=True))
-    rng.shuffle(chosen)
+    stable_rng(seed, "epoch", epoch).shuffle(order)
+    chosen = [order[start : start + global_batch] for start in range(0, len(order), global_batch)]
     return [_micro_batches(step, lengths, micro_batch_tokens) for step in chosen]
 
 
 def _micro_batches(step: list[int], lengths: Sequence[int], micro_batch_tokens: int) -> Step:
     """Cut the samples of a step, longest first, so that each micro-batch is as large as its first sample allows."""
+    left = sorted(step, key=lengths.__getitem__, reverse=True)
     micro_batches = []
-    while step:
-        size = max(1, micro_batch_tokens // lengths[step[0]])
-        micro_batches.append(tuple(step[:size]))
-        step = step[size:]
+    while left:
+        longest = lengths[left[0]]
+        size = max(1, micro_batch_tokens // longest)
+        alike = [index for index in left[:size] if lengths[index] >= SHORTEST_TO_LONGEST * longest]
+        micro_batches.append(tuple(alike))
+        left = left[len(alike) :]
     return tuple(micro_batches)

@@ -4,13 +4,15 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 
 import torch
+from torch import Tensor
 from transformers import LlavaForConditionalGeneration
 
 from gmai_vl.foundation import UserError
-from gmai_vl.model import Batch, Vlm, loss_sum, parts, set_trainable
+from gmai_vl.model import Batch, Vlm, loss_sum, parts, set_trainable, words_loss_sum
 from gmai_vl.training.batches import Step, epoch_steps, steps_in_epoch
 from gmai_vl.training.feed import LoadImage, Size, image_loader, measure, micro_batches
 from gmai_vl.training.mixture import Example
@@ -19,6 +21,10 @@ from gmai_vl.training.precision import Precision, autocast
 from gmai_vl.training.recipe import Stage
 from gmai_vl.training.schedule import learning_rate_factor
 from gmai_vl.training.telemetry import RunLog, duration, step_display
+from gmai_vl.training.words import telling_words
+
+Loss = Callable[[LlavaForConditionalGeneration, Batch], tuple[Tensor, int]]
+"""Gives the sum of the losses of a micro-batch and the number of its supervised tokens."""
 
 NAMED_SAMPLES = 8
 """So many samples are named in an error line; the log has all."""
@@ -96,7 +102,8 @@ def run_stage(
     plan = plan_steps(stage, [size.tokens for size in sizes], seed)
     load_image = image_loader(vlm.processor)
     batches = micro_batches(vlm.processor, load_image, examples, (micro for step in plan for micro in step))
-    validate = _validation(vlm, stage, held_out, load_image, precision) if held_out else None
+    loss_of = _loss(vlm, stage, examples)
+    validate = _validation(vlm, stage, held_out, load_image, precision, loss_of) if held_out else None
     _set_modes(model, stage)
 
     totals = Totals()
@@ -104,7 +111,7 @@ def run_stage(
         for step in plan:
             started = time.perf_counter()
             size = _step_size(step, sizes)
-            sums = backward(model, islice(batches, len(step)), size.supervised_tokens, precision)
+            sums = backward(model, islice(batches, len(step)), size.supervised_tokens, precision, loss_of)
             norm = clip_gradients(optimizer, stage.clip)
             _stop_unless_finite(stage, totals.steps + 1, step, sums, norm, examples, log)
             rates = set_learning_rates(optimizer, learning_rate_factor(totals.steps, len(plan), stage.warmup_ratio))
@@ -134,6 +141,13 @@ def run_stage(
     return totals
 
 
+def _loss(vlm: Vlm, stage: Stage, examples: Sequence[Example]) -> Loss:
+    if stage.objective == "text":
+        return loss_sum
+    words_W = telling_words(vlm.processor, examples, stage.name).to(vlm.model.device)
+    return partial(words_loss_sum, words_W=words_W)
+
+
 def plan_steps(stage: Stage, lengths: Sequence[int], seed: int) -> list[Step]:
     """Return the steps of a stage, epoch after epoch; `lengths` are the tokens of each example."""
     per_epoch = steps_in_epoch(len(lengths), stage.global_batch)
@@ -151,7 +165,11 @@ def plan_steps(stage: Stage, lengths: Sequence[int], seed: int) -> list[Step]:
 
 
 def backward(
-    model: LlavaForConditionalGeneration, batches: Iterable[Batch], supervised: int, precision: Precision
+    model: LlavaForConditionalGeneration,
+    batches: Iterable[Batch],
+    supervised: int,
+    precision: Precision,
+    loss_of: Loss = loss_sum,
 ) -> list[float]:
     """Add to the gradients those of the mean loss over the `supervised` tokens of all batches together.
 
@@ -160,7 +178,7 @@ def backward(
     sums = []
     for batch in batches:
         with autocast(precision, model.device):
-            total, _ = loss_sum(model, batch.to(model.device))
+            total, _ = loss_of(model, batch.to(model.device))
         if total.requires_grad:  # text without images reaches no part that learns where only those of the image do
             (total / supervised).backward()
         sums.append(total.detach())
@@ -168,19 +186,21 @@ def backward(
 
 
 @torch.no_grad()
-def mean_loss(model: LlavaForConditionalGeneration, batches: Iterable[Batch], precision: Precision) -> float:
+def mean_loss(
+    model: LlavaForConditionalGeneration, batches: Iterable[Batch], precision: Precision, loss_of: Loss
+) -> float:
     """Return the mean loss over the supervised tokens of all batches together."""
     total, supervised = 0.0, 0
     for batch in batches:
         with autocast(precision, model.device):
-            loss, count = loss_sum(model, batch.to(model.device))
+            loss, count = loss_of(model, batch.to(model.device))
         total += float(loss)
         supervised += count
     return total / supervised
 
 
 def _validation(
-    vlm: Vlm, stage: Stage, held_out: Sequence[Example], load_image: LoadImage, precision: Precision
+    vlm: Vlm, stage: Stage, held_out: Sequence[Example], load_image: LoadImage, precision: Precision, loss_of: Loss
 ) -> Callable[[], float]:
     """Return a function that gives the loss on the held-out samples and leaves the model as it was."""
     sizes = measure(vlm.processor, held_out, f"{stage.name}: counting validation tokens")
@@ -194,7 +214,7 @@ def _validation(
 
     def validate() -> float:
         vlm.model.eval()
-        loss = mean_loss(vlm.model, micro_batches(vlm.processor, load_image, held_out, order), precision)
+        loss = mean_loss(vlm.model, micro_batches(vlm.processor, load_image, held_out, order), precision, loss_of)
         _set_modes(vlm.model, stage)
         if not math.isfinite(loss):
             raise UserError(f"stage {stage.name}: the validation loss is not finite; lower `learning_rate`")

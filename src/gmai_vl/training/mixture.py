@@ -66,4 +66,7 @@ def validation_examples(stage: Stage, corpora: Mapping[str, Corpus], seed: int) 
 
 
 def _filtered(part: MixturePart, corpora: Mapping[str, Corpus], split: Split) -> list[Sample]:
-    return corpora[part.corpus].samples(split=split, subsets=part.subsets, languages=part.languages)
+    samples = corpora[part.corpus].samples(split=split, subsets=part.subsets, languages=part.languages)
+    if part.forms is None:
+        return samples
+    return [sample for sample in samples if sample.provenance.facts.get("form") in part.forms]

@@ -32,6 +32,9 @@ class MixturePart(Settings):
     languages: tuple[Language, ...] | None = Field(default=None, min_length=1)
     """Languages to take; all by default."""
 
+    forms: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Forms to take, such as caption, modality, presence; all by default."""
+
     @field_validator("subsets")
     @classmethod
     def _subsets_exist(cls, subsets: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -59,6 +62,10 @@ class Stage(Settings):
 
     train: tuple[Part, ...] = Field(min_length=1)
     """Parts that learn; the others stay as they are, to the bit."""
+
+    objective: Literal["text", "words"] = "text"
+    """text: the answers, token by token. words: which words the answers use, told from the image features alone; the
+    language model is not run, so only vision and projector can learn."""
 
     learning_rate: PositiveFloat | dict[Part, PositiveFloat]
     """Peak learning rate, one for all or one per part."""
@@ -109,6 +116,8 @@ class Stage(Settings):
     def _length_and_rates_fit(self) -> "Stage":
         if (self.epochs is None) == (self.max_steps is None):
             raise ValueError("give either `epochs` or `max_steps`")
+        if self.objective == "words" and "language" in self.train:
+            raise ValueError("`objective: words` does not reach the language part; leave it out of `train`")
         if isinstance(self.learning_rate, dict) and set(self.learning_rate) != set(self.train):
             raise ValueError(f"`learning_rate` must name exactly the parts that learn: {', '.join(self.train)}")
         return self
