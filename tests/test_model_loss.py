@@ -1,10 +1,19 @@
-"""The loss on labelled positions is the stock loss over all of them."""
+"""The loss on labelled positions is the stock loss over all of them; the loss of words is what its formula says."""
 
 import numpy as np
 import pytest
 import torch
 
-from gmai_vl.model import ModelSettings, build_model, collate, encode, loss_sum, prepare_image, set_trainable
+from gmai_vl.model import (
+    ModelSettings,
+    build_model,
+    collate,
+    encode,
+    loss_sum,
+    prepare_image,
+    set_trainable,
+    words_loss_sum,
+)
 from gmai_vl.records import ImageRef, Turn
 
 
@@ -58,3 +67,37 @@ def test_a_frozen_part_gets_no_gradient():
     loss_sum(vlm.model, batch_of(vlm, MIXED))[0].backward()
     learned = {name for name, weight in vlm.model.named_parameters() if weight.grad is not None}
     assert learned == {name for name, _ in vlm.model.named_parameters() if "multi_modal_projector" in name}
+
+
+CAPTIONS = [("describe", "a cell", True), ("describe", "a liver", True)]
+
+
+def test_the_loss_of_words_equals_a_hand_computation():
+    vlm = build_model(ModelSettings(preset="tiny"), seed=0)
+    batch = batch_of(vlm, CAPTIONS)
+    words = sorted(vlm.processor.tokenizer("cv", add_special_tokens=False).input_ids)
+    loss, count = words_loss_sum(vlm.model, batch, torch.tensor(words))
+    assert count == len(b"a cell") + len(b"a liver") + 2
+
+    table = vlm.model.get_input_embeddings().weight.detach().double().numpy()
+    images = vlm.model.get_image_features(pixel_values=batch.pixel_values).pooler_output
+    expected = 0.0
+    for image, labels in zip(images, batch.labels.tolist(), strict=True):
+        for word in words:
+            likeness = 4.0 * image.detach().double().numpy() @ (table[word] - table.mean(axis=0))
+            chance = 1 / (1 + np.exp(4.0) / np.exp(likeness).mean())
+            expected -= np.log(chance if word in labels else 1 - chance)
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_loss_of_words_reaches_vision_and_projector_only():
+    vlm = build_model(ModelSettings(preset="tiny"), seed=0)
+    words_loss_sum(vlm.model, batch_of(vlm, CAPTIONS), torch.arange(99, 119))[0].backward()
+    learned = {name for name, weight in vlm.model.named_parameters() if weight.grad is not None}
+    assert {name.split(".")[1] for name in learned} == {"vision_tower", "multi_modal_projector"}
+
+
+def test_the_loss_of_words_needs_one_image_for_each_conversation():
+    vlm = build_model(ModelSettings(preset="tiny"), seed=0)
+    with pytest.raises(ValueError, match="2 images for 3 conversations"):
+        words_loss_sum(vlm.model, batch_of(vlm, MIXED), torch.tensor([1]))

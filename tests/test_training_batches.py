@@ -52,6 +52,21 @@ def test_bucketing_pads_far_less_than_a_random_order(global_batch: int) -> None:
     assert ours < theirs / 5
 
 
+@given(LENGTHS, st.integers(1, 40))
+def test_at_most_a_quarter_of_a_micro_batch_is_padding(lengths: list[int], global_batch: int) -> None:
+    for step in cut(lengths, global_batch=global_batch):
+        for micro in step:
+            assert min(lengths[index] for index in micro) >= 0.75 * max(lengths[index] for index in micro)
+
+
+def test_steps_are_as_mixed_in_length_as_chance_makes_them() -> None:
+    lengths = [10] * 500 + [200] * 500
+    steps = cut(lengths)
+    shares = [sum(lengths[index] == 10 for micro in step for index in micro) / 16 for step in steps[:62]]
+    assert 0.4 < sum(shares) / len(shares) < 0.6
+    assert all(0 < share < 1 for share in shares)
+
+
 def test_batches_depend_on_seed_and_epoch_only() -> None:
     lengths = [random.Random(index).randrange(10, 99) for index in range(100)]
     assert cut(lengths, seed=1, epoch=2) == cut(lengths, seed=1, epoch=2)

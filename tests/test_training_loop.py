@@ -21,6 +21,7 @@ from gmai_vl.training.loop import Totals, backward, run_stage
 from gmai_vl.training.mixture import Example, training_examples, validation_examples
 from gmai_vl.training.recipe import Stage
 from gmai_vl.training.telemetry import RunLog
+from gmai_vl.training.words import telling_words
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +214,52 @@ def test_the_validation_loss_is_the_mean_over_all_tokens_of_the_held_out_samples
     expected = sum(float(loss) for loss, _ in alone) / sum(count for _, count in alone)
     assert totals.validation_loss == pytest.approx(expected, rel=1e-5)
     assert [row["step"] for row in events(tmp_path, "validation")] == [2, 3]
+
+
+def test_an_objective_of_words_learns_to_tell_the_images_apart(corpus: Corpus, tmp_path: Path) -> None:
+    trial = stage(
+        train=["vision", "projector"],
+        objective="words",
+        learning_rate=3e-3,
+        max_steps=40,
+        global_batch=8,
+        mixture=[{"corpus": "small", "forms": ["caption"]}],
+        validation={"every": 40},
+    )
+    vlm = tiny()
+    before = states(vlm)["language"]
+    totals = run(vlm, trial, corpus, tmp_path)
+    assert totals.loss < events(tmp_path, "step")[0]["loss"] / 2
+    assert totals.validation_loss is not None and math.isfinite(totals.validation_loss)
+    assert all(torch.equal(before[key], value) for key, value in states(vlm)["language"].items())
+
+
+def test_telling_words_are_said_of_some_images_and_not_of_most(corpus: Corpus) -> None:
+    vlm = tiny()
+    examples = training_examples(stage(mixture=[{"corpus": "small", "forms": ["caption"]}]), {"small": corpus}, seed=0)
+    words = telling_words(vlm.processor, examples, "align").tolist()
+    answers = [set(encode(vlm.processor, example.sample.turns).labels) - {-100} for example in examples]
+    uses = {word: sum(word in answer for answer in answers) for word in set().union(*answers)}
+    assert words == sorted(word for word, count in uses.items() if 3 <= count <= 0.6 * len(answers))
+    assert 0 < len(words) < len(uses)
+
+
+def test_samples_that_an_objective_of_words_cannot_use_are_told(corpus: Corpus) -> None:
+    vlm = tiny()
+    examples = training_examples(stage(mixture=[{"corpus": "small", "forms": ["caption"]}]), {"small": corpus}, seed=0)
+    with pytest.raises(UserError, match=r"stage align: sample .* shows 0 images; `objective: words` needs one each"):
+        telling_words(vlm.processor, [without_images(example) for example in examples], "align")
+    with pytest.raises(UserError, match="stage align: no word is used by some but not most of its 2 answers"):
+        telling_words(vlm.processor, examples[:2], "align")
+
+
+def test_a_mixture_takes_the_forms_that_it_names(corpus: Corpus) -> None:
+    trial = stage(mixture=[{"corpus": "small", "forms": ["caption", "modality"]}])
+    examples = training_examples(trial, {"small": corpus}, seed=0)
+    every = corpus.samples(split="train")
+    named = {sample.id for sample in every if sample.provenance.facts["form"] in ("caption", "modality")}
+    assert {example.sample.id for example in examples} == named
+    assert len(named) < len(every)
 
 
 def test_a_stage_learns_from_training_samples_that_pass_its_filters_only(corpus: Corpus) -> None:

@@ -38,6 +38,12 @@ def read(tmp_path: Path, data: dict[str, Any], *overrides: str) -> TrainRecipe:
         ("stages.0.max_steps", 5, "stages[0]: give either `epochs` or `max_steps`"),
         ("stages.0.epochs", "null", "stages[0]: give either `epochs` or `max_steps`"),
         ("stages.0.train", "[visoin]", "visoin"),
+        (
+            "stages.0",
+            "{name: a, train: [language], objective: words, learning_rate: 1, global_batch: 1, epochs: 1, "
+            "mixture: [{corpus: c}]}",
+            "stages[0]: `objective: words` does not reach the language part",
+        ),
         ("stages.0.train", "[projector, projector]", "stages[0].train: a part stands twice"),
         (
             "stages.0.learning_rate",
