@@ -77,7 +77,7 @@ def _summary(recipe: TrainRecipe, own_data: bool) -> str:
     return (
         f"{data} became instruction data, each sentence computed from an annotation and checked against it. "
         f"A LLaVA-style model ({recipe.model.preset}: ImageNet EfficientNet-Lite0, two-layer projector, "
-        f"SmolLM2-135M-Instruct) learned from it in three stages ({stages}) and was asked about patients that it "
+        f"SmolLM2-135M-Instruct) learned from it in stages ({stages}) and was asked about patients that it "
         "never saw."
     )
 
@@ -286,9 +286,10 @@ def _training(model: Path, recipe: TrainRecipe) -> dict[str, Any]:
             }
         )
     about = (
-        "Three stages, as in the paper: first the projector alone, then projector and vision tower, then everything. "
-        "The loss is one mean over all supervised tokens of a batch; only the assistant's words are supervised. "
-        "Last loss: mean of the last five steps."
+        "The stages of the paper: first the projector alone, then projector and vision tower, then everything; before "
+        "the last a shortened language model learns to speak again. The loss is one mean over all supervised tokens of "
+        "a batch; only the assistant's words are supervised. In the first two stages it is not that of the text but of "
+        "the words that the image alone speaks for. Last loss: mean of the last five steps."
     )
     return {"about": about, "plot": loss_curves(log), "rows": rows}
 

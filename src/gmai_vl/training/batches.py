@@ -10,8 +10,9 @@ MicroBatch = tuple[int, ...]
 Step = tuple[MicroBatch, ...]
 """The micro-batches of one optimizer step."""
 
-SHORTEST_TO_LONGEST = 0.75
-"""In a micro-batch no sample is shorter than this share of the longest, so that at most a quarter is padding."""
+SHORTEST_TO_LONGEST = 0.5
+"""In a micro-batch no sample is shorter than this share of the longest, so that at most half is padding. Every
+micro-batch costs a pass over all weights, so more of them cost more than some padding."""
 
 
 def steps_in_epoch(count: int, global_batch: int) -> int:
