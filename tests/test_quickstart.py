@@ -167,3 +167,11 @@ def test_a_wrong_recipe_is_refused_before_anything_is_written(tmp_path: Path) ->
     with pytest.raises(UserError, match=r"mine.yaml: sources\[0\].rot: unknown key; did you mean `root`"):
         run_quickstart(tmp_path / "out", recipe=recipe)
     assert not (tmp_path / "out").exists()
+
+
+def test_no_stage_asks_for_a_form_or_language_that_a_users_data_may_lack(tmp_path: Path) -> None:
+    recipe = read_train_recipe(write_train_recipe(tmp_path, [tmp_path / "corpora" / "mine"], seed=0))
+    for stage in recipe.stages:
+        (part,) = stage.mixture
+        assert part.languages is None
+        assert {"caption", "modality"} & set(part.forms or ()), "every case has a caption and a question of modality"
