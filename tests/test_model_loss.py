@@ -1,10 +1,13 @@
 """The loss on labelled positions is the stock loss over all of them; the loss of words is what its formula says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from gmai_vl.model import (
+    IGNORED,
     ModelSettings,
     build_model,
     collate,
@@ -51,6 +54,36 @@ def test_equals_the_stock_loss_and_its_gradients(preset):
     theirs = {name: weight.grad for name, weight in vlm.model.named_parameters() if weight.grad is not None}
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
     assert any(name.startswith("model.vision_tower") and grad.abs().max() > 0 for name, grad in ours.items())
+
+
+def test_padding_does_not_reach_the_language_model():
+    vlm = build_model(ModelSettings(preset="tiny"), seed=0)
+    batch = batch_of(vlm, MIXED)
+    seen = []
+    layer = vlm.model.model.language_model.layers[0]
+    layer.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape[:2].numel()))
+    loss_sum(vlm.model, batch)
+    assert seen == [int(batch.attention_mask.sum())]
+    assert seen[0] < batch.input_ids.numel()
+
+
+def test_no_conversation_of_a_batch_feels_another():
+    vlm = build_model(ModelSettings(preset="tiny"), seed=0)
+    texts = [("a", "bb", False), ("a longer question", "c", False), ("and", "d", False)]
+    batch = batch_of(vlm, texts)
+    embedded = []
+    vlm.model.get_input_embeddings().register_forward_hook(
+        lambda module, inputs, output: embedded.append(output.requires_grad_().clone()) or embedded[-1]
+    )
+    only_middle = replace(batch, labels=batch.labels.clone())
+    only_middle.labels[0] = only_middle.labels[2] = IGNORED
+    total, _ = loss_sum(vlm.model, only_middle)
+    (gradient,) = torch.autograd.grad(total, embedded)
+    felt = gradient[0].abs().sum(dim=-1) > 0
+    first, middle, _ = batch.attention_mask.sum(dim=1).tolist()
+    assert felt[first : first + middle].any()
+    assert not felt[:first].any()
+    assert not felt[first + middle :].any()
 
 
 def test_padding_changes_nothing():

@@ -1,8 +1,9 @@
-"""Length-bucketed batches and the learning rate over a stage."""
+"""Batches of like length and the learning rate over a stage."""
 
 import math
 import random
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -12,10 +13,6 @@ from gmai_vl.training.batches import Step, epoch_steps, steps_in_epoch
 from gmai_vl.training.schedule import learning_rate_factor
 
 LENGTHS = st.lists(st.integers(1, 300), max_size=200)
-
-
-def padded(step_lengths: list[list[int]]) -> int:
-    return sum(len(lengths) * max(lengths) for lengths in step_lengths)
 
 
 def cut(lengths: list[int], seed: int = 0, epoch: int = 0, global_batch: int = 16, tokens: int = 1000) -> list[Step]:
@@ -38,25 +35,18 @@ def test_an_epoch_holds_each_sample_once_in_steps_of_the_global_batch(
 def test_no_micro_batch_passes_the_token_budget(lengths: list[int], global_batch: int, tokens: int) -> None:
     for step in cut(lengths, global_batch=global_batch, tokens=tokens):
         for micro in step:
-            assert len(micro) == 1 or padded([[lengths[index] for index in micro]]) <= tokens
+            assert len(micro) == 1 or sum(lengths[index] for index in micro) <= tokens
 
 
-@pytest.mark.parametrize("global_batch", [8, 64, 512])
-def test_bucketing_pads_far_less_than_a_random_order(global_batch: int) -> None:
-    rng = random.Random(7)
-    lengths = [rng.choice([20, 40, 80, 300]) + rng.randrange(20) for _ in range(2048)]
-    steps = cut(lengths, global_batch=global_batch, tokens=2048)
-    ours = padded([[lengths[index] for index in micro] for step in steps for micro in step]) / sum(lengths) - 1
-    shuffled = rng.sample(lengths, len(lengths))
-    theirs = padded([shuffled[i : i + 8] for i in range(0, len(shuffled), 8)]) / sum(lengths) - 1
-    assert ours < theirs / 5
-
-
-@given(LENGTHS, st.integers(1, 40))
-def test_at_most_half_of_a_micro_batch_is_padding(lengths: list[int], global_batch: int) -> None:
-    for step in cut(lengths, global_batch=global_batch):
-        for micro in step:
-            assert min(lengths[index] for index in micro) >= 0.5 * max(lengths[index] for index in micro)
+@given(LENGTHS, st.integers(1, 40), st.integers(1, 600))
+def test_samples_of_like_length_stand_together_and_none_apart_that_had_room(
+    lengths: list[int], global_batch: int, tokens: int
+) -> None:
+    for step in cut(lengths, global_batch=global_batch, tokens=tokens):
+        in_order = [lengths[index] for micro in step for index in micro]
+        assert in_order == sorted(in_order, reverse=True)
+        for micro, following in pairwise(step):
+            assert sum(lengths[index] for index in micro) + lengths[following[0]] > tokens
 
 
 def test_steps_are_as_mixed_in_length_as_chance_makes_them() -> None:

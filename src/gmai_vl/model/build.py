@@ -28,6 +28,7 @@ from gmai_vl.model.checkpoint import load_model
 from gmai_vl.model.efficientnet import EfficientNetLiteConfig
 from gmai_vl.model.images import image_processor
 from gmai_vl.model.presets import ModelSettings, chosen_parts
+from gmai_vl.model.segments import attend_within_segments
 from gmai_vl.model.tiny import tiny_language, tiny_tower
 from gmai_vl.model.vlm import Vlm, quiet_loading
 
@@ -166,6 +167,7 @@ def _assemble(tower: PreTrainedModel, language: PreTrainedModel, tokenizer: PreT
         num_additional_image_tokens=1,
         chat_template=CHAT_TEMPLATE,
     )
+    attend_within_segments(model)
     return Vlm(model.eval(), processor)
 
 

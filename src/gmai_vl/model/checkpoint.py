@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneratio
 
 from gmai_vl.foundation import UserError, write_json, write_text
 from gmai_vl.model.folder import atomic_folder
+from gmai_vl.model.segments import attend_within_segments
 from gmai_vl.model.vlm import Vlm, quiet_loading
 
 
@@ -55,4 +56,5 @@ def load_model(path: Path, *, dtype: torch.dtype | None = None) -> Vlm:
     # transformers would go on with random weights.
     if missing := sorted(report["missing_keys"]):
         raise UserError(f"{path}: {len(missing)} weights are missing, the first is {missing[0]}; save it again")
+    attend_within_segments(model)
     return Vlm(model, processor)

@@ -1,7 +1,7 @@
 """The training losses: of the text, and of the words that an image speaks for before any text is read."""
 
-# B conversations · T tokens · D language width · K positions with a label · V vocabulary · W words
-# P tokens of an image
+# B conversations · T tokens of the longest · N tokens of all · D language width · K positions with a label
+# V vocabulary · W words · P tokens of an image
 
 import math
 
@@ -23,18 +23,24 @@ def loss_sum(model: LlavaForConditionalGeneration, batch: Batch) -> tuple[Tensor
     """Return the sum of the cross-entropies of all labelled tokens, in float32, and how many there are.
 
     A sum, so that the caller can take one mean over a global batch however it is cut up. Logits are computed only
-    where there is a label: those of all positions would be most of the memory.
+    where there is a label: those of all positions would be most of the memory. Padding, a third of a mixed batch, is
+    left out: the conversations go through the model as one row, each from position 0 and attending to itself only.
     """
-    hidden_BTD = model.model(
-        input_ids=batch.input_ids,
-        attention_mask=batch.attention_mask,
+    real_BT = batch.attention_mask.bool()
+    place_BT = batch.attention_mask.cumsum(dim=1) - 1
+    hidden_ND = model.model(
+        input_ids=batch.input_ids[real_BT][None],
+        position_ids=place_BT[real_BT][None],
         pixel_values=batch.pixel_values,
         use_cache=False,
-    ).last_hidden_state
-    next_BT = batch.labels[:, 1:]
-    labelled_BT = next_BT != IGNORED
-    logits_KV = model.lm_head(hidden_BTD[:, :-1][labelled_BT]).float()
-    return F.cross_entropy(logits_KV, next_BT[labelled_BT], reduction="sum"), int(labelled_BT.sum())
+        segments=batch.attention_mask.sum(dim=1).tolist(),
+    ).last_hidden_state[0]
+    next_N = batch.labels.roll(-1, dims=1)[real_BT]
+    # What a conversation begins with, no token before it tells.
+    next_N[place_BT.roll(-1, dims=1)[real_BT] <= 0] = IGNORED
+    labelled_N = next_N != IGNORED
+    logits_KV = model.lm_head(hidden_ND[labelled_N]).float()
+    return F.cross_entropy(logits_KV, next_N[labelled_N], reduction="sum"), int(labelled_N.sum())
 
 
 def words_loss_sum(model: LlavaForConditionalGeneration, batch: Batch, words_W: Tensor) -> tuple[Tensor, int]:

@@ -5,14 +5,10 @@ from collections.abc import Sequence
 from gmai_vl.foundation import stable_rng
 
 MicroBatch = tuple[int, ...]
-"""Indices of the samples that are padded to one length and go through the model at once."""
+"""Indices of the samples that go through the model at once, end to end."""
 
 Step = tuple[MicroBatch, ...]
 """The micro-batches of one optimizer step."""
-
-SHORTEST_TO_LONGEST = 0.5
-"""In a micro-batch no sample is shorter than this share of the longest, so that at most half is padding. Every
-micro-batch costs a pass over all weights, so more of them cost more than some padding."""
 
 
 def steps_in_epoch(count: int, global_batch: int) -> int:
@@ -26,10 +22,10 @@ def epoch_steps(
     """Cut one pass over all samples into steps of `global_batch` samples that chance chose, each sample exactly once.
 
     `lengths` are tokens per sample. The order depends on `seed` and `epoch` only. Within a step samples of like length
-    make a micro-batch of at most `micro_batch_tokens` tokens, padding included, unless a single sample is longer.
-    Likeness is sought within a step only: steps of one length would be steps of one question form and one language,
-    each pulling the weights its own way. What is left over when the samples do not divide by `global_batch` is a
-    smaller step at the end.
+    make a micro-batch of at most `micro_batch_tokens` tokens, unless a single sample is longer. Likeness is sought
+    within a step only: steps of one length would be steps of one question form and one language, each pulling the
+    weights its own way. What is left over when the samples do not divide by `global_batch` is a smaller step at the
+    end.
     """
     order = list(range(len(lengths)))
     stable_rng(seed, "epoch", epoch).shuffle(order)
@@ -38,13 +34,14 @@ def epoch_steps(
 
 
 def _micro_batches(step: list[int], lengths: Sequence[int], micro_batch_tokens: int) -> Step:
-    """Cut the samples of a step, longest first, so that each micro-batch is as large as its first sample allows."""
-    left = sorted(step, key=lengths.__getitem__, reverse=True)
-    micro_batches = []
-    while left:
-        longest = lengths[left[0]]
-        size = max(1, micro_batch_tokens // longest)
-        alike = [index for index in left[:size] if lengths[index] >= SHORTEST_TO_LONGEST * longest]
-        micro_batches.append(tuple(alike))
-        left = left[len(alike) :]
+    """Cut the samples of a step, longest first, into as few micro-batches as their order allows."""
+    micro_batches: list[MicroBatch] = []
+    room = 0
+    for index in sorted(step, key=lengths.__getitem__, reverse=True):
+        if lengths[index] <= room:
+            micro_batches[-1] += (index,)
+        else:
+            micro_batches.append((index,))
+            room = micro_batch_tokens
+        room -= lengths[index]
     return tuple(micro_batches)

@@ -36,13 +36,10 @@ class StepSize:
 
     samples: int
     tokens: int
-    """Text and image tokens, padding apart."""
+    """Text and image tokens."""
 
     supervised_tokens: int
     """Tokens that the loss looks at."""
-
-    padding_share: float
-    """Padding over all tokens that are computed, 0-1."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -54,7 +51,7 @@ class Totals:
     """Samples seen, repeated ones each time."""
 
     tokens: int = 0
-    """Text and image tokens seen, padding apart."""
+    """Text and image tokens seen."""
 
     seconds: float = 0.0
     """Spent on steps; validation and saving apart."""
@@ -235,13 +232,10 @@ def _set_modes(model: LlavaForConditionalGeneration, stage: Stage) -> None:
 
 def _step_size(step: Step, sizes: Sequence[Size]) -> StepSize:
     chosen = [sizes[index] for micro in step for index in micro]
-    tokens = sum(size.tokens for size in chosen)
-    computed = sum(len(micro) * max(sizes[index].tokens for index in micro) for micro in step)
     return StepSize(
         samples=len(chosen),
-        tokens=tokens,
+        tokens=sum(size.tokens for size in chosen),
         supervised_tokens=sum(size.supervised for size in chosen),
-        padding_share=1 - tokens / computed,
     )
 
 

@@ -74,7 +74,7 @@ class Stage(Settings):
     """Samples per optimizer step."""
 
     micro_batch_tokens: PositiveInt = 2048
-    """Tokens, padding included, that go through the model at once: decides memory and speed, not the result."""
+    """Tokens that go through the model at once: decides memory and speed, not the result."""
 
     epochs: PositiveInt | None = None
     """Passes over the mixture; or `max_steps`."""

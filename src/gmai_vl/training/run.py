@@ -12,6 +12,7 @@ from gmai_vl.foundation import UserError, is_inside, say
 from gmai_vl.model import ModelSettings, backbone_records, build_model, save_model
 from gmai_vl.training.checkpoint import model_card, provenance, stage_record
 from gmai_vl.training.loop import run_stage
+from gmai_vl.training.memory import keep_freed_memory
 from gmai_vl.training.mixture import training_examples, validation_examples
 from gmai_vl.training.precision import resolve_precision
 from gmai_vl.training.recipe import RESERVED_NAMES, TrainRecipe
@@ -35,6 +36,7 @@ def train(recipe: TrainRecipe, *, base: Path, overwrite: bool = False) -> Path:
         (training_examples(stage, corpora, recipe.seed), validation_examples(stage, corpora, recipe.seed))
         for stage in recipe.stages
     ]
+    keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = resolve_precision(recipe.precision, device)
     vlm = build_model(settings, seed=recipe.seed)

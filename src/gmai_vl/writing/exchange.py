@@ -71,7 +71,7 @@ def exchange_of(ask: Ask, style: Style, language: Language, facts: CaseFacts, rn
     if style in ("mcq", "mcq-text"):
         options = _options(ask, language, rng)
         slots["options"] = "\n".join(f"{place}. {option}" for place, option in options.items())
-        right = _option_text(ask.right[0], ask, language)
+        right = ask.right[0].in_language(language)
         letter = next(place for place, option in options.items() if option == right)
     kinds: dict[Style, Kind] = {
         "mcq": "mcq",
@@ -143,18 +143,10 @@ def _prompt_key(ask: Ask, style: Style) -> str:
 
 def _options(ask: Ask, language: Language, rng: random.Random) -> dict[str, str]:
     """Return letter -> text in an order of chance. Two terms that read alike stand once, the right one first."""
-    texts = [_option_text(term, ask, language) for term in (ask.right[0], *ask.wrong)]
+    texts = [term.in_language(language) for term in (ask.right[0], *ask.wrong)]
     texts = [text for place, text in enumerate(texts) if text.lower() not in map(str.lower, texts[:place])]
     rng.shuffle(texts)
     return dict(zip("ABCD", texts, strict=False))
-
-
-def _option_text(term: Term, ask: Ask, language: Language) -> str:
-    name = term.in_language(language)
-    if ask.form != "size":
-        return name
-    explained: str = wording(language)["size_options"][term.en]
-    return explained
 
 
 def _said(

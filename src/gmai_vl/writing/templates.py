@@ -97,7 +97,7 @@ def _instructions(facts: CaseFacts, chance: _Chance) -> Iterator[list[Exchange]]
         yield dialogue
     rng = chance.rng("open")
     # What the image shows is the question that an open one is best at; the others come in as often together.
-    # A size has no fair open answer: without the limits, who is to say what is small?
+    # A size has no fair open answer: between the limits that the question names, who is to say which word is meant?
     asks = [
         ask
         for ask in asks_of(facts, *chance.names, "open")

@@ -123,14 +123,12 @@ def _check_choice(
 ) -> Checks:
     listed = all(f"\n{letter}. {text}\n" in question for letter, text in options.items())
     letters = list(options) == list("ABCD"[: len(options)]) and len(options) >= 2
-    # A size carries its limits in brackets.
-    texts = {letter: re.sub(r" ?[(（].*", "", text) if form == "size" else text for letter, text in options.items()}
-    wrong = [text for letter, text in texts.items() if letter != right]
+    wrong = [text for letter, text in options.items() if letter != right]
     true_too = [text for text in wrong if text in true or _may_be_true(text, form, language, case)]
     return {
         "options": (letters and listed) or str(dict(options)),
-        "unique": len({text.lower() for text in texts.values()}) == len(options) or str(dict(options)),
-        "answer": (texts.get(right) in true and said in (right, options[right]))
+        "unique": len({text.lower() for text in options.values()}) == len(options) or str(dict(options)),
+        "answer": (options.get(right) in true and said in (right, options[right]))
         or f"`{said}` is none of {sorted(true)}",
         "distractors": not true_too or str(true_too),
     }
