@@ -1,6 +1,7 @@
 # The install takes torch first, then everything else under a constraint that keeps it: nothing may replace a torch that is there.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+SEED ?= 0
 BIN := .venv/bin
 
 .PHONY: install quickstart test test-all lint
@@ -16,7 +17,7 @@ install: .venv/installed
 	touch $@
 
 quickstart: install
-	$(BIN)/gmai quickstart
+	$(BIN)/gmai quickstart --seed $(SEED)
 
 test: install
 	$(BIN)/pytest

@@ -33,7 +33,10 @@ def main(steps: int) -> None:
     batches = [batch_of(vlm, random.Random(number)) for number in range(steps + 2)]
     tokens = sum(int(batch.attention_mask.sum()) for batch in batches)
     padding = 1 - tokens / sum(batch.input_ids.numel() for batch in batches)
-    print(f"torch {torch.__version__}, transformers {transformers.__version__}, {resolve_precision('auto', CPU)}, ", end="")
+    print(
+        f"torch {torch.__version__}, transformers {transformers.__version__}, {resolve_precision('auto', CPU)}, ",
+        end="",
+    )
     print(f"{torch.get_num_threads()} threads, {steps} steps of 16 samples, {padding:.0%} padding")
     padded, row = both(vlm, optimizer, batches)
     keep_freed_memory()
@@ -58,9 +61,7 @@ def both(vlm: Vlm, optimizer: torch.optim.Optimizer, batches: list[Batch]) -> tu
     return statistics.median(padded), statistics.median(row)
 
 
-def seconds(
-    vlm: Vlm, optimizer: torch.optim.Optimizer, batch: Batch, loss: Callable[[Vlm, Batch], Tensor]
-) -> float:
+def seconds(vlm: Vlm, optimizer: torch.optim.Optimizer, batch: Batch, loss: Callable[[Vlm, Batch], Tensor]) -> float:
     started = time.perf_counter()
     with autocast(resolve_precision("auto", CPU), CPU):
         total = loss(vlm, batch)

@@ -32,7 +32,7 @@ TARGETS = {"majority": 0.20, "untrained": 0.20, "images exchanged": 0.15}
 CHOICES: tuple[Kind, ...] = ("mcq", "closed")
 BOXES: tuple[Kind, ...] = ("grounding",)
 MOST_QUESTIONS = 480
-MOST_BOXES = 60
+MOST_BOXES = 30
 QUESTIONS_AT_ONCE = 64
 """Questions of a batch: a step of a small model costs a CPU nearly the same for 64 rows as for 16."""
 

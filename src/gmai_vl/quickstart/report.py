@@ -286,10 +286,11 @@ def _training(model: Path, recipe: TrainRecipe) -> dict[str, Any]:
             }
         )
     about = (
-        "The stages of the paper: first the projector alone, then projector and vision tower, then everything; before "
-        "the last a shortened language model learns to speak again. The loss is one mean over all supervised tokens of "
-        "a batch; only the assistant's words are supervised. In the first two stages it is not that of the text but of "
-        "the words that the image alone speaks for. Last loss: mean of the last five steps."
+        "First the projector alone, then projector and vision tower, then everything, as in the paper. Here the third "
+        "is cut in two: a shortened language model learns to speak again, then all questions are learnt while the "
+        "vision tower rests. The loss is one mean over all supervised tokens of a batch; only the assistant's words "
+        "are supervised. In the first two stages it is not that of the text but of the words that the image alone "
+        "speaks for. Last loss: mean of the last five steps."
     )
     return {"about": about, "plot": loss_curves(log), "rows": rows}
 

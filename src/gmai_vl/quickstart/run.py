@@ -8,17 +8,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from gmai_vl import __version__
 from gmai_vl.corpus import Corpus, build, verify
 from gmai_vl.corpus import read_recipe as read_data_recipe
 from gmai_vl.corpus.stats import stats
 from gmai_vl.foundation import UserError, say, sha256_of_file, write_json
-from gmai_vl.model import build_model, is_present, load_model, pull
+from gmai_vl.model import Vlm, build_model, is_present, load_model, parts, pull
 from gmai_vl.quickstart.measure import measure
 from gmai_vl.quickstart.recipes import write_data_recipes, write_train_recipe
 from gmai_vl.quickstart.report import write_report
 from gmai_vl.training import read_recipe as read_train_recipe
 from gmai_vl.training import train
+from gmai_vl.training.precision import resolve_precision
 
 BACKBONES = ("smollm2-135m", "efficientnet-lite0")
 
@@ -100,8 +103,8 @@ def _train(recipe: Path) -> str:
 
 def _evaluate(out: Path, train_recipe: Path, corpora: list[Path], seed: int) -> str:
     recipe = read_train_recipe(train_recipe)
-    trained = load_model(out / "model" / "final")
-    untrained = build_model(recipe.model, seed=recipe.seed)
+    trained = _in_native_precision(load_model(out / "model" / "final"))
+    untrained = _in_native_precision(build_model(recipe.model, seed=recipe.seed))
     texts = []
     for path in corpora:
         results = measure(Corpus(path), trained, untrained, out / "evaluation" / path.name, seed=seed)
@@ -109,3 +112,10 @@ def _evaluate(out: Path, train_recipe: Path, corpora: list[Path], seed: int) -> 
             score = results["choices"]["trained"]
             texts.append(f"{path.name} {score['micro']:.1%} of {score['n']} questions")
     return "; ".join(texts) or "no questions on unseen patients"
+
+
+def _in_native_precision(vlm: Vlm) -> Vlm:
+    """Let the language part compute in bf16 where the processor does, as in training: its answers come sooner."""
+    if resolve_precision("auto", vlm.model.device) == "bf16":
+        parts(vlm.model)["language"].to(torch.bfloat16)
+    return vlm

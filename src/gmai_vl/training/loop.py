@@ -98,7 +98,8 @@ def run_stage(
     sizes = measure(vlm.processor, examples, f"{stage.name}: counting tokens")
     plan = plan_steps(stage, [size.tokens for size in sizes], seed)
     load_image = image_loader(vlm.processor)
-    batches = micro_batches(vlm.processor, load_image, examples, (micro for step in plan for micro in step))
+    order = (micro for step in plan for micro in step)
+    batches = micro_batches(vlm.processor, load_image, examples, order, ahead=_has_own_device(model))
     loss_of = _loss(vlm, stage, examples)
     validate = _validation(vlm, stage, held_out, load_image, precision, loss_of) if held_out else None
     _set_modes(model, stage)
@@ -211,13 +212,19 @@ def _validation(
 
     def validate() -> float:
         vlm.model.eval()
-        loss = mean_loss(vlm.model, micro_batches(vlm.processor, load_image, held_out, order), precision, loss_of)
+        ahead = _has_own_device(vlm.model)
+        batches = micro_batches(vlm.processor, load_image, held_out, order, ahead=ahead)
+        loss = mean_loss(vlm.model, batches, precision, loss_of)
         _set_modes(vlm.model, stage)
         if not math.isfinite(loss):
             raise UserError(f"stage {stage.name}: the validation loss is not finite; lower `learning_rate`")
         return loss
 
     return validate
+
+
+def _has_own_device(model: LlavaForConditionalGeneration) -> bool:
+    return model.device.type != "cpu"
 
 
 def _validation_is_due(stage: Stage, done: int, steps: int) -> bool:

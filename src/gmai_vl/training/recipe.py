@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_
 from gmai_vl.foundation import Settings, UserError, load_settings, nearest, read_yaml
 from gmai_vl.model import ModelSettings
 from gmai_vl.vocabulary import SUBSETS, Language
+from gmai_vl.writing import FORMS
 
 Part = Literal["vision", "projector", "language"]
 
@@ -42,6 +43,14 @@ class MixturePart(Settings):
             if subset not in SUBSETS:
                 raise ValueError(f"`{subset}` is no sub-dataset; {nearest(subset, SUBSETS)}")
         return subsets
+
+    @field_validator("forms")
+    @classmethod
+    def _forms_exist(cls, forms: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for form in forms or ():
+            if form not in FORMS:
+                raise ValueError(f"`{form}` is no form of a sample; {nearest(form, FORMS)}")
+        return forms
 
 
 class Validation(Settings):

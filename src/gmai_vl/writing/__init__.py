@@ -3,10 +3,12 @@
 from gmai_vl.writing.facts import CaseFacts, FindingFacts, facts_of
 from gmai_vl.writing.markup import box_markup, boxes_markup, grounding_markup, parse_boxes, share_box
 from gmai_vl.writing.phrases import prompt_texts
+from gmai_vl.writing.questions import FORMS
 from gmai_vl.writing.templates import write_samples
 from gmai_vl.writing.verify import check_sample
 
 __all__ = [
+    "FORMS",
     "CaseFacts",
     "FindingFacts",
     "box_markup",

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 from gmai_vl.foundation import stable_rng
 from gmai_vl.records import Box
@@ -34,6 +34,9 @@ Form = Literal[
     "position",
     "grounding",
 ]
+
+FORMS: tuple[str, ...] = ("caption", "region-caption", *get_args(Form), "dialogue")
+"""All that a sample of the template writer can be."""
 
 T = TypeVar("T")
 
