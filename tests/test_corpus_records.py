@@ -77,6 +77,7 @@ def test_a_case_comes_back_from_parquet_as_it_was(tmp_path: Path) -> None:
         patient_id="p1",
         plane="axial",
         body_part=Term("head"),
+        body_parts=(Term("head"), Term("chest", "胸部")),
         spacing_mm=(0.5, 0.7),
         license="MIT",
     )
@@ -88,6 +89,7 @@ def test_a_case_comes_back_from_parquet_as_it_was(tmp_path: Path) -> None:
     assert np.array_equal(back.findings[0].mask, mask_HW)
     assert back.findings[0].box == (2, 1, 5, 3)
     assert back.spacing_mm == (0.5, 0.7)
+    assert back.body_parts == case.body_parts
 
 
 def test_samples_come_back_from_parquet_as_they_were(tmp_path: Path) -> None:

@@ -50,6 +50,17 @@ def test_whatever_is_annotated_the_samples_are_well_formed_and_their_checks_hold
             assert 6 <= len(sample.turns) <= 16
 
 
+def test_wrong_body_parts_are_those_that_the_source_shows_elsewhere():
+    shown = (term("chest"), term("abdomen"), term("skin"), term("colon"), term("fundus"))
+    offered = set()
+    for seed in range(20):
+        (sample,) = of_form(write(chest(body_parts=shown), seed, subsets=("percept",)), "body-part")
+        offered |= set(sample.options.values())
+    assert offered == {part.en for part in shown}
+    (sample,) = of_form(write(chest(body_parts=shown[:2]), subsets=("percept",)), "body-part")
+    assert len(sample.options) == 4 and {"chest", "abdomen"} <= set(sample.options.values())
+
+
 @given(cases(), st.integers(0, 9))
 @settings(max_examples=60, deadline=None)
 def test_no_wrong_option_is_true(case, seed):

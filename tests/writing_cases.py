@@ -38,6 +38,7 @@ def cases(draw):
         label_set=tuple(draw(st.permutations(pool)))[: draw(st.integers(0, len(pool)))],
         plane=draw(st.sampled_from([None, "axial", "coronal", "sagittal"])),
         body_part=draw(st.sampled_from([None, *branch("body part"), term("colon tissue"), Term("odd part")])),
+        body_parts=tuple(draw(st.lists(st.sampled_from(branch("body part")), max_size=6, unique=True))),
     )
 
 

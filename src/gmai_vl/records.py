@@ -88,6 +88,9 @@ class Case:
     body_part: Term | None = None
     """Examined body part, where the source or the file header gives it."""
 
+    body_parts: tuple[Term, ...] = ()
+    """Body parts that the images of its source show, where the source knows them."""
+
     spacing_mm: tuple[float, float] | None = None
     """Pixel pitch (row, column) in mm, where known."""
 

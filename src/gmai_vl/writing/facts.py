@@ -93,6 +93,10 @@ class CaseFacts:
     modality: Term
     plane: Term | None
     body_part: Term | None
+
+    body_parts: tuple[Term, ...]
+    """What the images of its source show, where that is known."""
+
     findings: tuple[FindingFacts, ...]
 
     absent: tuple[Term, ...]
@@ -152,7 +156,13 @@ def facts_of(case: Case) -> CaseFacts:
 
     Raises UserError if its modality is unknown to the vocabulary, BadItem if a label cannot stand in a text.
     """
-    for label in (*case.label_set, *(finding.label for finding in case.findings), case.negative, case.body_part):
+    for label in (
+        *case.label_set,
+        *(finding.label for finding in case.findings),
+        case.negative,
+        case.body_part,
+        *case.body_parts,
+    ):
         if label is not None:
             _check_name(label)
     findings = tuple(_finding_facts(finding, case) for finding in case.findings)
@@ -172,6 +182,7 @@ def facts_of(case: Case) -> CaseFacts:
         modality=modality(case.modality),
         plane=planes[case.plane] if case.plane else None,
         body_part=case.body_part,
+        body_parts=case.body_parts,
         findings=findings,
         absent=tuple(dict.fromkeys(label for label in case.label_set if not may_be_there(label))),
         negative=case.negative,

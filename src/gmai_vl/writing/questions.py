@@ -105,8 +105,14 @@ def _plane(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
 
 def _body_part(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
     if facts.body_part:
-        wrong = [part for part in branch("body part") if not overlap(part, facts.body_part)]
-        yield Ask(form="body-part", right=(facts.body_part,), wrong=_some(wrong, rng))
+        # What other images of the source show comes first: a part that is never right gives itself away as wrong.
+        own, others = (
+            [part for part in parts if not overlap(part, facts.body_part)]
+            for parts in (facts.body_parts, [part for part in branch("body part") if part not in facts.body_parts])
+        )
+        wrong = _some(own, rng)
+        wrong += _some(others, rng, MOST_WRONG - len(wrong))
+        yield Ask(form="body-part", right=(facts.body_part,), wrong=wrong)
 
 
 def _kind(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:

@@ -125,6 +125,7 @@ def _case(
         patient_id=patient_id(item),
         plane=plane,
         body_part=family.body_part,
+        body_parts=tuple(dict.fromkeys(FAMILIES[name].body_part for name in _families(spec))),
         spacing_mm=spacing_mm,
         license=spec.license,
         url=spec.url,
