@@ -49,7 +49,7 @@ def _attention(
 def _causal(query_1HTE: Tensor, key_1HTE: Tensor, value_1HTE: Tensor, scaling: float) -> Tensor:
     """Return what each token attends to, [1, H, T, E].
 
-    Written out: PyTorch's fused kernel takes a CPU four times as long in the backward of segments of 50 to 100 tokens
+    Written out: PyTorch's fused kernel takes a CPU three times as long in the backward of a segment of 70 tokens
     (benchmarks/segments.py).
     """
     later_TT = torch.ones(query_1HTE.shape[2], query_1HTE.shape[2], dtype=torch.bool, device=query_1HTE.device).triu(1)

@@ -9,8 +9,8 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 def keep_freed_memory() -> None:
     """Let the process hold blocks below 1 GiB that it frees, where the C library is glibc; elsewhere do nothing.
 
-    By default glibc returns large blocks to the system at once. The gradients of every step are such blocks, and
-    fetching them page by page again took a fifth of the time of a training on a CPU (benchmarks/segments.py).
+    By default glibc returns large blocks to the system at once. The gradients of every step are such blocks, to be
+    fetched page by page again: on a CPU nothing to a fifth of a step (benchmarks/segments.py).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
