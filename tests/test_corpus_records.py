@@ -171,6 +171,17 @@ def test_what_is_no_corpus_is_named(tmp_path: Path) -> None:
         corpus.sample("x")
 
 
+def test_a_corpus_of_another_version_or_a_damaged_one_is_named(tmp_path: Path) -> None:
+    corpus = Corpus(build(write_recipe_with_sources(tmp_path / "a"), tmp_path / "out").corpus)
+    samples = corpus.path / "samples" / "00000.parquet"
+    pq.write_table(pq.read_table(samples).drop_columns(["task"]), samples)
+    with pytest.raises(UserError, match=r"00000.parquet: has no column `task`, another version wrote it; build"):
+        corpus.samples()
+    samples.write_bytes(b"PAR1 damaged")
+    with pytest.raises(UserError, match=r"00000.parquet: cannot be read"):
+        list(corpus.rows("samples"))
+
+
 def write_recipe_with_sources(folder: Path) -> Path:
     write_sources(folder)
     return write_recipe(folder, subsets=["caption"])

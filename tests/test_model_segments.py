@@ -2,9 +2,20 @@
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaModel, MistralConfig, MistralModel
+from transformers import (
+    CLIPVisionConfig,
+    Gemma2Config,
+    GptOssConfig,
+    LlamaConfig,
+    LlamaModel,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    MistralConfig,
+    MistralModel,
+)
 
-from gmai_vl.model.segments import NAME
+from gmai_vl.foundation import UserError
+from gmai_vl.model.segments import NAME, _attention, attend_within_segments
 
 SIZES = {
     "vocab_size": 50,
@@ -42,9 +53,46 @@ def test_without_segments_it_is_the_attention_of_transformers():
     assert torch.equal(model(**padded).last_hidden_state, before)
 
 
-@pytest.mark.parametrize("settings", [{"sliding_window": 4}, {"sliding_window": None, "attention_dropout": 0.5}])
-def test_a_model_whose_attention_is_another_is_refused(settings):
-    model = MistralModel(MistralConfig(**SIZES, **settings)).train()
+@pytest.mark.parametrize("window", [1, 4, 6, 100])
+def test_a_sliding_window_is_that_of_transformers(window):
+    torch.manual_seed(0)
+    model = MistralModel(MistralConfig(**SIZES, sliding_window=window)).double()
+    expected = model(input_ids=row()["input_ids"], use_cache=False).last_hidden_state
     model.set_attn_implementation(NAME)
-    with pytest.raises(ValueError, match="sliding window"):
-        model(**row(), segments=SEGMENTS, use_cache=False)
+    within = model(input_ids=row()["input_ids"], segments=[sum(SEGMENTS)], use_cache=False).last_hidden_state
+    torch.testing.assert_close(within, expected, atol=1e-12, rtol=0)
+    whole = LlamaModel(LlamaConfig(**SIZES)).double()
+    whole.load_state_dict(model.state_dict())
+    assert torch.allclose(whole(row()["input_ids"]).last_hidden_state, expected, atol=1e-9) == (window == 100)
+
+
+def test_weights_are_dropped_in_training_alone():
+    torch.manual_seed(0)
+    model = LlamaModel(LlamaConfig(**SIZES, attention_dropout=0.5))
+    model.set_attn_implementation(NAME)
+    modes = [False, False, True, True]
+    runs = [model.train(mode)(**row(), segments=SEGMENTS, use_cache=False).last_hidden_state for mode in modes]
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[2], runs[3])
+    # A token that stands alone in its segment has one weight: dropped, or doubled as the other half is.
+    values = torch.randn(1, 2, 1, 8)
+    drawn = [
+        _attention(model, values, values, values, None, scaling=1, dropout=0.5, segments=[1])[0] for _ in range(60)
+    ]
+    kept = [torch.allclose(out.transpose(1, 2)[:, 0], 2 * values[:, 0]) for out in drawn]
+    assert 10 < sum(kept) < 50
+    assert all(one or not out[:, :, 0].any() for one, out in zip(kept, drawn, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (Gemma2Config(**SIZES, head_dim=8), "`gemma2`: caps its attention scores"),
+        (GptOssConfig(**SIZES, head_dim=8, num_local_experts=2), "`gpt_oss`: has sinks in its attention"),
+    ],
+)
+def test_an_attention_with_more_to_it_is_refused(text, why):
+    vision = CLIPVisionConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
+    model = LlavaForConditionalGeneration(LlavaConfig(vision_config=vision, text_config=text))
+    with pytest.raises(UserError, match=why):
+        attend_within_segments(model)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from corpus_recipes import write_recipe, write_sources
 
 from gmai_vl.corpus import Corpus, build
 from gmai_vl.corpus import read_recipe as read_data_recipe
@@ -20,6 +21,7 @@ from gmai_vl.quickstart.recipes import write_data_recipes, write_train_recipe
 from gmai_vl.quickstart.report import write_report
 from gmai_vl.training import read_recipe as read_train_recipe
 from gmai_vl.training import train
+from gmai_vl.training.mixture import training_examples
 
 DATA = """
 name: phantom
@@ -133,11 +135,11 @@ def test_recipes_are_written_as_they_are_run(tmp_path: Path) -> None:
     paths = write_data_recipes(tmp_path, seed=3)
     phantom, real = map(read_data_recipe, paths)
     assert (phantom.seed, phantom.sources[0].seed, real.seed) == (3, 3, 3)
-    corpora = [tmp_path / "corpora" / recipe.name for recipe in (phantom, real)]
-    recipe = read_train_recipe(write_train_recipe(tmp_path, corpora, seed=3))
+    corpus = build(write_sources(tmp_path), tmp_path / "corpora" / "small").corpus
+    recipe = read_train_recipe(write_train_recipe(tmp_path, [corpus, corpus], seed=3))
     assert recipe.seed == 3
     for stage in recipe.stages:
-        assert {(tmp_path / "recipes" / part.corpus).resolve() for part in stage.mixture} == set(corpora)
+        assert [(tmp_path / "recipes" / part.corpus).resolve() for part in stage.mixture[:2]] == [corpus, corpus]
     # The paper's three stages, and `speak` before the last, in which the vision tower rests: see train.yaml.
     everything = ("vision", "projector", "language")
     assert [(stage.name, stage.objective, stage.train) for stage in recipe.stages] == [
@@ -169,9 +171,21 @@ def test_a_wrong_recipe_is_refused_before_anything_is_written(tmp_path: Path) ->
     assert not (tmp_path / "out").exists()
 
 
-def test_no_stage_asks_for_a_form_or_language_that_a_users_data_may_lack(tmp_path: Path) -> None:
-    recipe = read_train_recipe(write_train_recipe(tmp_path, [tmp_path / "corpora" / "mine"], seed=0))
+def test_no_stage_asks_for_what_the_users_data_lacks(tmp_path: Path) -> None:
+    data = write_sources(tmp_path)
+    sources = yaml.safe_load(data.read_text())["sources"]
+    data = write_recipe(tmp_path, sources=sources[:1])  # classes of whole images: no region, no plane, no position
+    corpus = Corpus(build(data, tmp_path / "corpora" / "mine").corpus)
+    held = {sample.provenance.facts["form"] for sample in corpus.samples(split="train")}
+    assert "region-kind" not in held
+    recipe = read_train_recipe(write_train_recipe(tmp_path, [corpus.path], seed=0))
     for stage in recipe.stages:
-        (part,) = stage.mixture
-        assert part.languages is None
-        assert {"caption", "modality"} & set(part.forms or ()), "every case has a caption and a question of modality"
+        assert training_examples(stage, {part.corpus: corpus for part in stage.mixture}, seed=0)
+        assert all(part.languages is None for part in stage.mixture)
+
+    data = write_recipe(tmp_path, subsets=["caption"])
+    corpus = Corpus(build(data, tmp_path / "corpora" / "captions").corpus)
+    with pytest.raises(
+        UserError, match=r"captions: has no training sample for stage `speak` \(modality, body-part, pl"
+    ):
+        write_train_recipe(tmp_path, [corpus.path], seed=0)

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from gmai_vl.corpus.images import load_image
 from gmai_vl.corpus.schema import Row, Table, case_of, sample_of
-from gmai_vl.corpus.tables import table_files, table_rows
+from gmai_vl.corpus.tables import open_table, table_files, table_rows
 from gmai_vl.foundation import UserError
 from gmai_vl.records import Case, Sample, Split
 from gmai_vl.vocabulary import Language
@@ -72,7 +71,7 @@ class Corpus:
     def _rows(self, table: Table, wanted: Mapping[str, Collection[str] | None]) -> Iterator[Row]:
         """Yield the rows whose columns hold one of the wanted values; None wants all."""
         for path in table_files(self.path, table):
-            with pq.ParquetFile(path) as file:
+            with open_table(path, table) as file:
                 for batch in file.iter_batches():
                     for column, values in wanted.items():
                         if values is not None:

@@ -5,9 +5,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gmai_vl.corpus.schema import Row, Table
+from gmai_vl.corpus.schema import SCHEMAS, Row, Table
+from gmai_vl.foundation import UserError
 
 _ROWS_AT_A_TIME = 2_000
 
@@ -17,10 +19,22 @@ def table_files(corpus: Path, table: Table) -> list[Path]:
     return sorted((corpus / "samples").glob("*.parquet")) if table == "samples" else [corpus / f"{table}.parquet"]
 
 
+def open_table(path: Path, table: Table) -> pq.ParquetFile:
+    """Open one Parquet file of a table. Raises UserError if it is damaged or lacks a column that this version reads."""
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read ({error}); build the corpus anew") from None
+    if missing := [name for name in SCHEMAS[table].names if name not in file.schema_arrow.names]:
+        file.close()
+        raise UserError(f"{path}: has no column `{missing[0]}`, another version wrote it; build the corpus anew")
+    return file
+
+
 def table_rows(corpus: Path, table: Table, columns: Sequence[str] | None = None) -> Iterator[Row]:
     """Yield the rows of a table, all columns or some, a few thousand in memory at a time."""
     for path in table_files(corpus, table):
-        with pq.ParquetFile(path) as file:
+        with open_table(path, table) as file:
             for batch in file.iter_batches(_ROWS_AT_A_TIME, columns=columns and list(columns)):
                 yield from batch.to_pylist()
 

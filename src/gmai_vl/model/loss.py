@@ -25,7 +25,6 @@ def loss_sum(model: LlavaForConditionalGeneration, batch: Batch) -> tuple[Tensor
     A sum, so that the caller can take one mean over a global batch however it is cut up. Logits are computed only
     where there is a label: those of all positions would be most of the memory. Padding, a third of a mixed batch, is
     left out: the conversations go through the model as one row, each from position 0 and attending to itself only.
-    Raises ValueError for a language model that attends within a window or drops attention by chance.
     """
     real_BT = batch.attention_mask.bool()
     place_BT = batch.attention_mask.cumsum(dim=1) - 1

@@ -1,5 +1,6 @@
 """The recipes of a quickstart, written into its folder before use, so that each step can be run again by hand."""
 
+from collections import Counter
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -7,10 +8,8 @@ from typing import Any
 
 import yaml
 
-from gmai_vl.foundation import write_text
-
-CORPORA = "CORPORA"
-"""Stands in train.yaml where the mixture takes all corpora of the run."""
+from gmai_vl.corpus import Corpus
+from gmai_vl.foundation import UserError, write_text
 
 
 def write_data_recipes(out: Path, seed: int) -> list[Path]:
@@ -27,17 +26,34 @@ def write_data_recipes(out: Path, seed: int) -> list[Path]:
 
 
 def write_train_recipe(out: Path, corpora: Sequence[Path], seed: int) -> Path:
-    """Write the train recipe over `corpora` with `seed` into `out`."""
+    """Write the train recipe over the built `corpora` with `seed` into `out`.
+
+    A part of a mixture that a corpus has no training sample for is left out: not all data has every form of question.
+    """
     data = _packaged("train.yaml")
     data["seed"] = seed
     data["out"] = "../model"
+    samples = {corpus: _forms(corpus) for corpus in corpora}
     for stage in data["stages"]:
+        asked = stage["mixture"]
         stage["mixture"] = [
             {**part, "corpus": f"../corpora/{corpus.name}"}
-            for part in stage["mixture"]
-            for corpus in (corpora if part["corpus"] == CORPORA else ())
+            for part in asked
+            for corpus in corpora
+            if round(part.get("ratio", 1) * sum(samples[corpus][form] for form in part["forms"])) > 0
         ]
+        if not stage["mixture"]:
+            names, forms = ", ".join(map(str, corpora)), ", ".join(form for part in asked for form in part["forms"])
+            raise UserError(
+                f"{names}: has no training sample for stage `{stage['name']}` ({forms}); widen the data recipe's "
+                f"`subsets`"
+            )
     return _write(out / "recipes" / "train.yaml", data)
+
+
+def _forms(corpus: Path) -> Counter[str | None]:
+    """Count the training samples of each form."""
+    return Counter(sample.provenance.facts.get("form") for sample in Corpus(corpus).samples(split="train"))
 
 
 def _packaged(name: str) -> dict[str, Any]:

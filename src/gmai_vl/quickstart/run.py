@@ -37,11 +37,11 @@ def run_quickstart(out: Path, *, recipe: Path | None = None, seed: int = 0) -> P
     journal = _Journal(out, {"seed": seed, "recipe": sha256_of_file(recipe) if recipe else None, "tool": __version__})
     data_recipes = [recipe] if recipe else write_data_recipes(out, seed)
     corpora = [out / "corpora" / read_data_recipe(path).name for path in data_recipes]
-    train_recipe = write_train_recipe(out, corpora, seed)
 
     journal.step("backbones", _pull_backbones)
     for path, corpus in zip(data_recipes, corpora, strict=True):
         journal.step(f"corpus {corpus.name}", partial(_build_corpus, path, corpus))
+    train_recipe = write_train_recipe(out, corpora, seed)
     journal.step("training", partial(_train, train_recipe))
     journal.step("evaluation", partial(_evaluate, out, train_recipe, corpora, seed))
     report = write_report(out, corpora, train_recipe, seed=seed, own_data=recipe is not None, steps=journal.steps)
