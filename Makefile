@@ -1,4 +1,5 @@
 # The install takes torch first, then everything else under a constraint that keeps it: nothing may replace a torch that is there.
+# Bytecode is made at first use (--no-compile): compiling all of torch beforehand takes nearly half of the install.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 SEED ?= 0
@@ -11,9 +12,9 @@ install: .venv/installed
 .venv/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info; assert (3, 11) <= v < (3, 13), f"Python 3.11 or 3.12 is needed, {sys.executable} is {v.major}.{v.minor}; set PYTHON="'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install --quiet '$(TORCH)'
+	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install --quiet --no-compile '$(TORCH)'
 	$(BIN)/python -c 'import torch; print("torch==" + torch.__version__.split("+")[0])' > .venv/constraints.txt
-	$(BIN)/pip install --quiet --constraint .venv/constraints.txt --editable '.[all,dev]'
+	$(BIN)/pip install --quiet --no-compile --constraint .venv/constraints.txt --editable '.[all,dev]'
 	touch $@
 
 quickstart: install
