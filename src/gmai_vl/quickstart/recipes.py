@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from copy import deepcopy
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def write_train_recipe(out: Path, corpora: Sequence[Path], seed: int) -> Path:
     for stage in data["stages"]:
         asked = stage["mixture"]
         stage["mixture"] = [
-            {**part, "corpus": f"../corpora/{corpus.name}"}
+            {**deepcopy(part), "corpus": f"../corpora/{corpus.name}"}  # shared lists would be written as YAML aliases
             for part in asked
             for corpus in corpora
             if round(part.get("ratio", 1) * sum(samples[corpus][form] for form in part["forms"])) > 0

@@ -10,7 +10,7 @@ def keep_freed_memory() -> None:
     """Let the process hold blocks below 1 GiB that it frees, where the C library is glibc; elsewhere do nothing.
 
     By default glibc returns large blocks to the system at once. The gradients of every step are such blocks, to be
-    fetched page by page again: on a CPU nothing to a fifth of a step (benchmarks/segments.py).
+    fetched page by page again: on a CPU that is nothing to a sixth of a step (docs/status.md).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
