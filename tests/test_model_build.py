@@ -20,6 +20,7 @@ from gmai_vl.model import (
     parts,
     set_trainable,
 )
+from gmai_vl.model.presets import PRESETS
 from gmai_vl.model.tiny import tiny_language
 from gmai_vl.records import Turn
 
@@ -165,13 +166,22 @@ def test_provenance_names_package_hash_and_licence():
 @pytest.mark.skipif(
     not (is_present("smollm2-135m") and is_present("efficientnet-lite0")), reason="run `gmai backbones pull` for both"
 )
-def test_smol_12l_is_the_beginning_of_the_language_model():
+def test_smol_12l_has_the_chosen_layers_of_the_language_model():
     vlm = build_model(ModelSettings(preset="smol-12l"), seed=0)
     whole = AutoModelForCausalLM.from_pretrained(backbone_path("smollm2-135m"), dtype=torch.float32)
+    chosen = PRESETS["smol-12l"].layers
+    kept = vlm.model.model.language_model.layers
+    assert len(kept) == len(chosen) == 12
+    for layer, number in zip(kept, chosen, strict=True):
+        for name, weight in whole.model.layers[number].state_dict().items():
+            assert torch.equal(layer.state_dict()[name], weight), f"layer {number}: {name}"
+    # The first three are those that the whole model begins with, so up to there both compute the same.
+    assert chosen[:4] == (0, 1, 2, 8)
     tokens = torch.tensor([vlm.processor.tokenizer("The heart is a muscle").input_ids])
     with torch.inference_mode():
         ours = vlm.model(input_ids=tokens, output_hidden_states=True).hidden_states
         theirs = whole(tokens, output_hidden_states=True).hidden_states
-    torch.testing.assert_close(ours[11], theirs[11])
+    torch.testing.assert_close(ours[3], theirs[3])
+    assert (ours[4] - theirs[4]).abs().max() > 1
     assert len(ours) == 13
     assert count_parameters(vlm.model)["vision"].total == 3_371_008
