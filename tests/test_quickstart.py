@@ -135,13 +135,13 @@ def test_recipes_are_written_as_they_are_run(tmp_path: Path) -> None:
     paths = write_data_recipes(tmp_path, seed=3)
     phantom, real = map(read_data_recipe, paths)
     assert (phantom.seed, phantom.sources[0].seed, real.seed) == (3, 3, 3)
-    corpus = build(write_sources(tmp_path), tmp_path / "corpora" / "small").corpus
-    written = write_train_recipe(tmp_path, [corpus, corpus], seed=3)
+    corpora = [build(write_sources(tmp_path), tmp_path / "corpora" / recipe.name).corpus for recipe in (phantom, real)]
+    written = write_train_recipe(tmp_path, corpora, seed=3)
     assert "&" not in written.read_text(), "a recipe for people to read and change has no YAML aliases"
     recipe = read_train_recipe(written)
     assert recipe.seed == 3
     for stage in recipe.stages:
-        assert [(tmp_path / "recipes" / part.corpus).resolve() for part in stage.mixture[:2]] == [corpus, corpus]
+        assert {(tmp_path / "recipes" / part.corpus).resolve() for part in stage.mixture} == set(corpora)
     # The paper's three stages, and `speak` before the last, in which the vision tower rests: see train.yaml.
     everything = ("vision", "projector", "language")
     assert [(stage.name, stage.objective, stage.train) for stage in recipe.stages] == [

@@ -55,7 +55,7 @@ def _plot(column: str, numbers: Mapping[str, int], path: Path) -> None:
     names, values = [name if len(name) <= 40 else name[:39] + "…" for name, _ in shown], [number for _, number in shown]
 
     bars = _BAR_INCHES * len(shown)
-    figure = plt.figure(figsize=(8, bars + _TITLE_INCHES))
+    figure = plt.figure(figsize=(6, bars + _TITLE_INCHES))
     axis = figure.add_axes((0.25, 0, 0.75, bars / (bars + _TITLE_INCHES)))
     places = range(len(shown))
     axis.barh(places, values, color=_BAR, height=0.66)
@@ -74,7 +74,7 @@ def _plot(column: str, numbers: Mapping[str, int], path: Path) -> None:
             fontsize=9,
         )
     axis.set_title(f"samples by {column.replace('_', ' ')}", loc="left", fontsize=12, color=_INK)
-    axis.set_xlim(0, max(values) * 1.18)
+    axis.set_xlim(0, max(values) * 1.3)
     axis.set_xticks([])
     axis.tick_params(length=0)
     for side in axis.spines.values():

@@ -54,19 +54,19 @@ def load_settings(model: type[S], data: dict[str, Any], place: Path | str) -> S:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"{place}: {_explain(error, model)}") from None
+        raise UserError(f"{place}: {_explain(error, model, data)}") from None
 
 
-def _explain(error: ValidationError, model: type[BaseModel]) -> str:
+def _explain(error: ValidationError, model: type[BaseModel], data: dict[str, Any]) -> str:
     faults = error.errors(include_url=False)
     # An unknown key first: it is usually the cause of a missing one.
     fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
-    key, siblings = _walk(model, fault["loc"])
+    key = _key_path(fault["loc"], data)
     match fault["type"]:
         case "extra_forbidden":
-            return f"{key}: unknown key; {nearest(str(fault['loc'][-1]), siblings)}"
+            return f"{key}: unknown key; {nearest(str(fault['loc'][-1]), _known_keys(model, fault['loc']))}"
         case "missing":
-            return f"{key}: is missing; add it"
+            return ".".join(filter(None, (key, str(fault["loc"][-1])))) + ": is missing; add it"
         case "union_tag_not_found":
             return f"{key}.{_unquoted(fault, 'discriminator')}: is missing; add it"
         case "union_tag_invalid":
@@ -74,37 +74,46 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
             tag = fault["ctx"]["tag"]
             return f"{key}.{_unquoted(fault, 'discriminator')}: `{tag}` is unknown; {nearest(tag, tags)}"
     message = fault["msg"].removeprefix("Value error, ")
-    return f"{key}: {message[0].lower() + message[1:]} (given: {str(fault['input'])[:80]})"
+    return f"{key or 'recipe'}: {message[0].lower() + message[1:]} (given: {str(fault['input'])[:80]})"
 
 
 def _unquoted(fault: ErrorDetails, name: str) -> str:
     return str(fault["ctx"][name]).strip("'")
 
 
-def _walk(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[str, list[str]]:
-    """Return the key path of `location` as a user writes it, and the keys that are known where it ends.
+def _key_path(location: tuple[int | str, ...], data: Any) -> str:
+    """Return the part of `location` that stands in `data`, as a user writes it.
 
-    pydantic puts the tag of a union (`format: folder`) into the location; the user never wrote that as a key.
+    pydantic puts more into a location: the tag of a union (`format: folder`), the kind of number it tried, `[key]`.
     """
     path = ""
-    here: list[type[BaseModel]] = [model]
-    for depth, part in enumerate(location):
-        tagged = [cls for cls in here if part in _literals(cls)]
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif tagged and depth < len(location) - 1:
-            here = tagged
-            continue
-        else:
+    for part in location:
+        if isinstance(data, dict) and part in data:
             path += f".{part}"
-        if depth < len(location) - 1:
-            here = [
+        elif isinstance(data, list) and isinstance(part, int):
+            path += f"[{part}]"
+        else:
+            continue
+        data = data[part]
+    return path.removeprefix(".")
+
+
+def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that are known beside the last of `location`."""
+    here: list[type[BaseModel]] = [model]
+    for part in location[:-1]:
+        tagged = [cls for cls in here if part in _literals(cls)]
+        here = (
+            tagged
+            or [
                 found
                 for cls in here
                 if part in cls.model_fields
                 for found in _classes_in(cls.model_fields[str(part)].annotation)
-            ] or here
-    return path.removeprefix(".") or "recipe", sorted({name for cls in here for name in cls.model_fields})
+            ]
+            or here
+        )
+    return sorted({name for cls in here for name in cls.model_fields})
 
 
 def _literals(cls: type[BaseModel]) -> set[Any]:

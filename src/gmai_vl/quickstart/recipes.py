@@ -30,6 +30,7 @@ def write_train_recipe(out: Path, corpora: Sequence[Path], seed: int) -> Path:
     """Write the train recipe over the built `corpora` with `seed` into `out`.
 
     A part of a mixture that a corpus has no training sample for is left out: not all data has every form of question.
+    Raises UserError, naming corpora, stage and forms, where a stage is left without any.
     """
     data = _packaged("train.yaml")
     data["seed"] = seed
