@@ -42,9 +42,47 @@ class Finding:
     """[H, W], true inside; None where the annotation is a box or a label only."""
 
 
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """The place of an image in a message: an index into `Sample.images`."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a conversation: text and images in reading order."""
+
+    role: Literal["system", "user", "assistant"]
+    content: tuple[str | ImageRef, ...]
+
+    @property
+    def text(self) -> str:
+        """The text parts, joined by line breaks."""
+        return "\n".join(part for part in self.content if isinstance(part, str))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Conversation:
+    """Questions and answers that the source itself holds, by turns of user and assistant."""
+
+    name: str
+    """What the source calls it: the number of its row, or its id."""
+
+    turns: tuple[Turn, ...]
+
+    language: Language
+
+    options: dict[str, str] | None = None
+    """Letter -> text, where the source gives options."""
+
+    answer: str | None = None
+    """The letter of the right option; None where there are no options."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One annotated image: a file, a slice of a volume, a frame."""
+    """One annotated image: a file, a slice of a volume, a frame; or text alone, then with conversations."""
 
     source: str
     """Name of the source in the recipe."""
@@ -53,10 +91,10 @@ class Case:
     """Path below the source's root; slices append `@axial=12`, frames `@t=3.5`."""
 
     pixels: NDArray[np.uint8]
-    """[H, W] grey or [H, W, 3] RGB, 0-255."""
+    """[H, W] grey or [H, W, 3] RGB, 0-255; [0, 0] for text alone."""
 
-    modality: str
-    """English name of one of the 13 modalities."""
+    modality: str | None
+    """English name of one of the 13 modalities; None only where a source of conversations does not tell it."""
 
     department: str | None = None
     """English name of one of the 18 departments."""
@@ -64,11 +102,11 @@ class Case:
     clinical_task: str | None = None
     """English name of one of the 18 clinical tasks."""
 
-    task: Literal["cls", "det", "seg"]
-    """What the annotation is: a label of the image, boxes, or masks."""
+    task: Literal["cls", "det", "seg", "qa"]
+    """What the annotation is: a label of the image, boxes, masks, or questions with their answers."""
 
-    dimension: Literal["2d", "3d"] = "2d"
-    """Whether the image is a picture or was cut from a volume."""
+    dimension: Literal["2d", "3d", "text"] = "2d"
+    """Whether the image is a picture or was cut from a volume; text: there is no image."""
 
     findings: tuple[Finding, ...] = ()
     """What the annotation says is there. Empty with `negative`: it says that nothing is there."""
@@ -78,6 +116,12 @@ class Case:
 
     label_set: tuple[Term, ...] = ()
     """All labels that an annotator could have given, negatives apart: what is not among the findings is absent."""
+
+    severity: tuple[Term, ...] = ()
+    """The labels of `label_set` that are grades of one thing, from the least to the most severe."""
+
+    conversations: tuple[Conversation, ...] = ()
+    """Questions and answers about this image that the source itself holds."""
 
     patient_id: str | None = None
     """Patient, study or series; None where unknown. Images of one patient never stand on two sides of a split."""
@@ -99,6 +143,14 @@ class Case:
 
     url: str | None = None
     """Where the source comes from."""
+
+    deidentified: dict[str, Any] | None = None
+    """What de-identification did to the file: action -> names of elements, never values; None where there was none."""
+
+    @property
+    def has_image(self) -> bool:
+        """Whether there is an image: not for text alone."""
+        return self.pixels.size > 0
 
     @property
     def case_id(self) -> str:
@@ -143,26 +195,6 @@ class Rejected:
 
     reason: str
     """One line for people: what is wrong, with values."""
-
-
-@dataclass(frozen=True, slots=True)
-class ImageRef:
-    """The place of an image in a message: an index into `Sample.images`."""
-
-    index: int
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One message of a conversation: text and images in reading order."""
-
-    role: Literal["system", "user", "assistant"]
-    content: tuple[str | ImageRef, ...]
-
-    @property
-    def text(self) -> str:
-        """The text parts, joined by line breaks."""
-        return "\n".join(part for part in self.content if isinstance(part, str))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -223,7 +255,7 @@ class Sample:
 
     regions: tuple[Region, ...] = ()
     task: str
-    modality: str
+    modality: str | None
     department: str | None
     clinical_task: str | None
     source: str

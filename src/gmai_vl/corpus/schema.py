@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gmai_vl.corpus.rle import decode_mask, encode_mask
 from gmai_vl.foundation import canonical_json
-from gmai_vl.records import Box, Case, Finding, ImageRef, Provenance, Region, Sample, Turn
+from gmai_vl.records import Box, Case, Conversation, Finding, ImageRef, Provenance, Region, Sample, Turn
 from gmai_vl.vocabulary import Term
 
 Row = dict[str, Any]
@@ -47,6 +47,8 @@ CASES = pa.schema(
         ("findings", pa.list_(_FINDING)),
         ("negative", _TERM),
         ("label_set", pa.list_(_TERM)),
+        ("severity", pa.list_(_TERM)),
+        ("conversations", pa.string()),
         ("patient_id", pa.string()),
         ("plane", pa.string()),
         ("body_part", _TERM),
@@ -54,6 +56,7 @@ CASES = pa.schema(
         ("spacing_mm", pa.list_(pa.float64())),
         ("license", pa.string()),
         ("url", pa.string()),
+        ("deidentified", pa.string()),
     ]
 )
 
@@ -110,6 +113,8 @@ def case_row(case: Case) -> Row:
         "findings": [_finding_row(finding) for finding in case.findings],
         "negative": _term_row(case.negative),
         "label_set": [_term_row(label) for label in case.label_set],
+        "severity": [_term_row(label) for label in case.severity],
+        "conversations": canonical_json([_conversation_row(conversation) for conversation in case.conversations]),
         "patient_id": case.patient_id,
         "plane": case.plane,
         "body_part": _term_row(case.body_part),
@@ -117,6 +122,7 @@ def case_row(case: Case) -> Row:
         "spacing_mm": None if case.spacing_mm is None else list(case.spacing_mm),
         "license": case.license,
         "url": case.url,
+        "deidentified": None if case.deidentified is None else canonical_json(case.deidentified),
     }
 
 
@@ -134,6 +140,8 @@ def case_of(row: Row, pixels: NDArray[np.uint8]) -> Case:
         findings=tuple(_finding_of(finding, row["width"], row["height"]) for finding in row["findings"]),
         negative=_term_of(row["negative"]),
         label_set=tuple(Term(**label) for label in row["label_set"]),
+        severity=tuple(Term(**label) for label in row["severity"]),
+        conversations=tuple(map(_conversation_of, json.loads(row["conversations"]))),
         patient_id=row["patient_id"],
         plane=row["plane"],
         body_part=_term_of(row["body_part"]),
@@ -141,6 +149,7 @@ def case_of(row: Row, pixels: NDArray[np.uint8]) -> Case:
         spacing_mm=None if row["spacing_mm"] is None else tuple(row["spacing_mm"]),
         license=row["license"],
         url=row["url"],
+        deidentified=None if row["deidentified"] is None else json.loads(row["deidentified"]),
     )
 
 
@@ -158,9 +167,7 @@ def sample_row(sample: Sample) -> Row:
         "images": list(sample.images),
         "width": sample.width,
         "height": sample.height,
-        "messages": [
-            {"role": turn.role, "content": [_piece_row(piece) for piece in turn.content]} for turn in sample.turns
-        ],
+        "messages": [_turn_row(turn) for turn in sample.turns],
         "options": None if options is None else list(options.values()),
         "answer": sample.answer,
         "regions": [{"label": region.label, "box": list(region.box)} for region in sample.regions],
@@ -192,10 +199,7 @@ def sample_of(row: Row) -> Sample:
         images=tuple(row["images"]),
         width=row["width"],
         height=row["height"],
-        turns=tuple(
-            Turn(message["role"], tuple(_piece_of(piece) for piece in message["content"]))
-            for message in row["messages"]
-        ),
+        turns=tuple(map(_turn_of, row["messages"])),
         options=None if options is None else dict(zip(letters(len(options)), options, strict=True)),
         answer=row["answer"],
         regions=tuple(Region(label=region["label"], box=_box_of(region["box"])) for region in row["regions"]),
@@ -219,6 +223,28 @@ def sample_of(row: Row) -> Sample:
 def letters(count: int) -> list[str]:
     """Return the letters of `count` options: A, B, C, ..."""
     return [chr(ord("A") + index) for index in range(count)]
+
+
+def _conversation_row(conversation: Conversation) -> Row:
+    return {
+        "name": conversation.name,
+        "turns": [_turn_row(turn) for turn in conversation.turns],
+        "language": conversation.language,
+        "options": conversation.options,
+        "answer": conversation.answer,
+    }
+
+
+def _conversation_of(row: Row) -> Conversation:
+    return Conversation(**row | {"turns": tuple(map(_turn_of, row["turns"]))})
+
+
+def _turn_row(turn: Turn) -> Row:
+    return {"role": turn.role, "content": [_piece_row(piece) for piece in turn.content]}
+
+
+def _turn_of(row: Row) -> Turn:
+    return Turn(row["role"], tuple(_piece_of(piece) for piece in row["content"]))
 
 
 def _finding_row(finding: Finding) -> Row:

@@ -48,7 +48,7 @@ class Question:
     subject: str | None = None
     """Label that the question is about, where it is about one."""
 
-    modality: str
+    modality: str | None
     department: str | None = None
     clinical_task: str | None = None
     task: str

@@ -223,7 +223,7 @@ def _examples(corpus: Corpus, seed: int) -> list[dict[str, Any]]:
     by_case: dict[str, list[Sample]] = {}
     for sample in corpus.samples(split="train"):
         by_case.setdefault(sample.case_id, []).append(sample)
-    by_modality: dict[str, list[list[Sample]]] = {}
+    by_modality: dict[str | None, list[list[Sample]]] = {}
     for case_id in stable_shuffle(sorted(by_case), seed):
         by_modality.setdefault(by_case[case_id][0].modality, []).append(by_case[case_id])
     rounds = max(map(len, by_modality.values()), default=0)
@@ -238,7 +238,7 @@ def _example(corpus: Corpus, samples: Sequence[Sample]) -> dict[str, Any]:
     boxed = next((sample for sample in samples if sample.regions), None)
     return {
         "image": thumbnail(corpus.image(first.images[0])),
-        "place": f"{first.modality} · {first.case_id}",
+        "place": f"{first.modality or 'no modality given'} · {first.case_id}",
         "boxes": [_place(region.box, first.width, first.height) for region in (boxed.regions if boxed else ())],
         "texts": [caption.turns[-1].text, *([_conversation(question.turns)] if question else [])],
     }

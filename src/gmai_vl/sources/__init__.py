@@ -7,23 +7,35 @@ from types import ModuleType
 from gmai_vl.foundation import BadItem, UserError
 from gmai_vl.records import Case, Rejected
 from gmai_vl.sources.spec import (
+    CocoSource,
     DicomSource,
     EmbeddedSource,
     FolderSource,
     MaskSource,
     PhantomSource,
     SourceSpec,
+    TableSource,
+    TextSource,
+    VideoSource,
+    VocSource,
     VolumeSource,
+    YoloSource,
 )
 
 __all__ = [
+    "CocoSource",
     "DicomSource",
     "EmbeddedSource",
     "FolderSource",
     "MaskSource",
     "PhantomSource",
     "SourceSpec",
+    "TableSource",
+    "TextSource",
+    "VideoSource",
+    "VocSource",
     "VolumeSource",
+    "YoloSource",
     "list_items",
     "read_item",
 ]

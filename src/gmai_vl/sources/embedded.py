@@ -9,8 +9,9 @@ import numpy as np
 from gmai_vl.foundation import UserError
 from gmai_vl.records import Case, Rejected
 from gmai_vl.sources import dicom
+from gmai_vl.sources.fields import Label
 from gmai_vl.sources.images import read_image
-from gmai_vl.sources.spec import Collection, DicomSource, EmbeddedSource, Label, VolumeSource
+from gmai_vl.sources.spec import Collection, DicomSource, EmbeddedSource, VolumeSource
 from gmai_vl.sources.volume import cut, load_volume
 from gmai_vl.vocabulary import term
 

@@ -4,10 +4,11 @@ from pathlib import Path, PurePosixPath
 
 from gmai_vl.foundation import BadItem
 from gmai_vl.records import Case, Finding, Rejected
+from gmai_vl.sources.fields import Label
 from gmai_vl.sources.files import file_of, list_files
 from gmai_vl.sources.images import SUFFIXES, read_image
 from gmai_vl.sources.labels import distinct, look_up, patient_of, term_of
-from gmai_vl.sources.spec import FolderSource, Label
+from gmai_vl.sources.spec import FolderSource
 from gmai_vl.vocabulary import Term
 
 

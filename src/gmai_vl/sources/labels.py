@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from gmai_vl.foundation import BadItem, UserError, nearest
+from gmai_vl.sources.fields import Label, Patient
 from gmai_vl.sources.files import stem_of
-from gmai_vl.sources.spec import Label, Patient
 from gmai_vl.vocabulary import Term, term
 
 

@@ -1,128 +1,16 @@
 """What a recipe says of a source: one settings class per format."""
 
 import re
-from collections.abc import Callable
-from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from gmai_vl import vocabulary
-from gmai_vl.foundation import Settings, UserError
 from gmai_vl.records import Plane
-from gmai_vl.vocabulary import Term
+from gmai_vl.sources.fields import AnySource, FileSource, LabelOrNull, Labels, Modality, PathBelowRoot, Regex
+from gmai_vl.vocabulary import Language
 
 
-def _known(look_up: Callable[[str], Term]) -> AfterValidator:
-    """A name of the vocabulary, written as the vocabulary writes it."""
-
-    def check(name: str) -> str:
-        try:
-            return look_up(name).en
-        except UserError as error:
-            raise ValueError(str(error)) from None
-
-    return AfterValidator(check)
-
-
-def _check_pattern(pattern: str) -> str:
-    try:
-        groups = re.compile(pattern).groups
-    except re.error as error:
-        raise ValueError(f"is no regular expression: {error}") from None
-    if groups < 1:
-        raise ValueError("needs a group: put round brackets about the part to keep")
-    return pattern
-
-
-def _check_below_root(path: str) -> str:
-    if not path or PurePosixPath(path).is_absolute() or "\\" in path:
-        raise ValueError("is no path below `root`; write it relative to `root`, with `/`")
-    return path
-
-
-def _plain_label(value: Any) -> Any:
-    return {"en": str(value)} if isinstance(value, str | int) and not isinstance(value, bool) else value
-
-
-def _text_keys(value: Any) -> Any:
-    """Class names such as 0 and 1 are numbers in YAML."""
-    if not isinstance(value, dict):
-        return value
-    return {str(key) if type(key) is int else key: entry for key, entry in value.items()}
-
-
-Modality = Annotated[str, _known(vocabulary.modality)]
-Department = Annotated[str, _known(vocabulary.department)]
-ClinicalTask = Annotated[str, _known(vocabulary.clinical_task)]
-Regex = Annotated[str, AfterValidator(_check_pattern)]
-"""A regular expression whose first group is what counts."""
-PathBelowRoot = Annotated[str, AfterValidator(_check_below_root)]
-"""A file, a folder or a glob, relative to `root`; `..` leaves `root` because the recipe says so."""
-
-
-class Label(Settings):
-    """What a source label means: a term, or with `negative` that nothing was found."""
-
-    en: str | None = None
-    """None: the source label as it stands, underscores as blanks."""
-    zh: str | None = None
-    """None: the vocabulary's Chinese for `en`, where it has one."""
-    negative: bool = False
-
-
-LabelOrNull = Annotated[Label | None, BeforeValidator(_plain_label)]
-"""A plain string is short for {en: string}; null excludes what bears the label."""
-Labels = Annotated[dict[str, LabelOrNull], BeforeValidator(_text_keys)]
-
-
-class Patient(Settings):
-    """Where an item's patient id comes from: the first group of a regular expression, or a table."""
-
-    regex: Regex | None = None
-    of: Literal["path", "name"] = "path"
-    """Where `regex` is searched: in the path below root and, if that fails, in the file name; or in the name only."""
-
-    table: PathBelowRoot | None = None
-    """CSV or TSV file with a header line."""
-    key: str | None = None
-    """Column that holds the path below root, the file name, or the file name without its ending."""
-    value: str | None = None
-    """Column that holds the patient id."""
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        if (self.regex is None) == (self.table is None):
-            raise ValueError("give either `regex`, or `table` with `key` and `value`")
-        if self.table is not None and (self.key is None or self.value is None):
-            raise ValueError("`table` needs `key` and `value`, the names of its columns")
-        return self
-
-
-class _Source(Settings):
-    """What every source has."""
-
-    name: str = Field(min_length=1)
-    modality: Modality | None = None
-    department: Department | None = None
-    clinical_task: ClinicalTask | None = None
-    license: str | None = None
-    url: str | None = None
-    limit: int | None = Field(default=None, ge=1)
-    """At most so many items, spread evenly over the sorted names; for trials."""
-
-
-class _FileSource(_Source):
-    """What a source of files below a root has."""
-
-    root: str
-    """Folder, relative to the recipe."""
-    images: PathBelowRoot
-    """Folder (with all below it) or glob."""
-    patient: Patient | None = None
-
-
-class FolderSource(_FileSource):
+class FolderSource(FileSource):
     """Pictures whose class is the name of the folder they lie in."""
 
     format: Literal["folder"]
@@ -132,7 +20,7 @@ class FolderSource(_FileSource):
     unknown_labels: Literal["keep", "quarantine"] = "keep"
 
 
-class _MaskedSource(_FileSource):
+class _MaskedSource(FileSource):
     """What annotations by label maps have in common, pictures or volumes."""
 
     modality: Modality
@@ -211,7 +99,137 @@ class VolumeSource(_MaskedSource):
         return self
 
 
-class DicomSource(_FileSource):
+class TableSource(FileSource):
+    """Pictures with labels in a table: CSV, TSV, XLSX or Parquet."""
+
+    format: Literal["table"]
+    images: PathBelowRoot = "."
+    modality: Modality
+    annotations: PathBelowRoot
+    """The table; its first line names the columns."""
+    image_column: str | None = None
+    """Column with the path of the picture below `images`, or its file name."""
+    image_pattern: str | None = None
+    """Path of the picture below `images`, with columns in braces: "{image_id}.jpg"."""
+    label_column: str | None = None
+    """Column with the label."""
+    label_separator: str | None = None
+    """What stands between several labels in `label_column`."""
+    label_columns: tuple[str, ...] = ()
+    """Columns named after labels that hold 1 where the label is given and 0 where it is not."""
+    otherwise: LabelOrNull = None
+    """What a row means in which no one of `label_columns` is set; such rows are quarantined without it."""
+    box_columns: tuple[str, str, str, str] | None = None
+    """Columns with the box of the row's label, in pixels."""
+    box_form: Literal["x1y1x2y2", "xywh"] = "x1y1x2y2"
+    patient_column: str | None = None
+    where: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Column -> values; rows with another value are excluded."""
+    labels: Labels = Field(default_factory=dict)
+    unknown_labels: Literal["keep", "quarantine"] = "keep"
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.image_column is None) == (self.image_pattern is None):
+            raise ValueError("give either `image_column` or `image_pattern`")
+        if (self.label_column is None) == (not self.label_columns):
+            raise ValueError("give either `label_column` or `label_columns`")
+        if self.label_separator is not None and self.label_column is None:
+            raise ValueError("`label_separator` goes with `label_column`")
+        if self.otherwise is not None and not self.label_columns:
+            raise ValueError("`otherwise` goes with `label_columns`")
+        if self.box_columns is not None and self.label_column is None:
+            raise ValueError("`box_columns` goes with `label_column`")
+        if self.patient_column is not None and self.patient is not None:
+            raise ValueError("give either `patient_column` or `patient`")
+        return self
+
+
+class _BoxedSource(FileSource):
+    """What annotations by boxes have in common."""
+
+    modality: Modality
+    annotations: PathBelowRoot
+    labels: Labels = Field(default_factory=dict)
+    unknown_labels: Literal["keep", "quarantine"] = "keep"
+    min_area: float = Field(default=0.0, ge=0, lt=1)
+    """Findings that cover less than this share of the image are dropped, and counted."""
+    no_boxes: Literal["quarantine", "negative"] = "quarantine"
+    """An image without any box: a fault, or the finding that nothing is there."""
+
+
+class CocoSource(_BoxedSource):
+    """COCO: one JSON file with boxes, polygons or run-length masks. `annotations` is that file."""
+
+    format: Literal["coco"]
+
+
+class VocSource(_BoxedSource):
+    """PASCAL VOC: one XML file per image in the folder `annotations`."""
+
+    format: Literal["voc"]
+
+
+class YoloSource(_BoxedSource):
+    """YOLO: one text file per image in the folder `annotations`, classes by number."""
+
+    format: Literal["yolo"]
+    names: tuple[str, ...] = Field(min_length=1)
+    """Name of class 0, 1, 2, ..."""
+
+
+class VideoSource(FileSource):
+    """Videos, one frame every 1 / `fps` seconds."""
+
+    format: Literal["video"]
+    modality: Modality
+    fps: float = Field(default=2.0, gt=0, le=60)
+    """Frames a second that are taken (GMAI-Reasoning10K takes 2)."""
+    annotations: PathBelowRoot | None = None
+    """Table with the label of a span of time or of a frame; without it every frame bears the labels in `labels`."""
+    video_column: str = "video"
+    """Column with the file name of the video."""
+    start_column: str = "start"
+    """Column with the time, in seconds, from which the label holds."""
+    end_column: str | None = None
+    """Column with the time until which it holds; None: until the next row of the same video."""
+    label_column: str = "label"
+    labels: Labels = Field(default_factory=dict)
+    unknown_labels: Literal["keep", "quarantine"] = "keep"
+
+
+class TextSource(FileSource):
+    """Existing questions and dialogues with or without images: JSON, JSON lines, CSV or Parquet."""
+
+    format: Literal["text"]
+    images: PathBelowRoot = "."
+    annotations: PathBelowRoot
+    """The file with the questions, or a glob."""
+    question_column: str | None = None
+    answer_column: str | None = None
+    options_columns: tuple[str, ...] = ()
+    """Columns with the options of multiple choice, in the order of their letters."""
+    conversations_column: str | None = None
+    """Column with whole conversations, in LLaVA's form or as messages."""
+    image_column: str | None = None
+    """Column with the path of the picture below `images`; rows without one are text alone."""
+    id_column: str | None = None
+    patient_column: str | None = None
+    where: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Column -> values; rows with another value are excluded."""
+    language: Language | None = None
+    """None: Chinese where the text holds Chinese characters, else English."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.question_column is None) != (self.answer_column is None):
+            raise ValueError("`question_column` and `answer_column` go together")
+        if (self.question_column is None) == (self.conversations_column is None):
+            raise ValueError("give either `question_column` and `answer_column`, or `conversations_column`")
+        return self
+
+
+class DicomSource(FileSource):
     """DICOM files, found recursively; modality, window, body part and plane come from the header."""
 
     format: Literal["dicom"]
@@ -223,7 +241,7 @@ class DicomSource(_FileSource):
 Collection = Literal["mni152", "dicom", "skimage"]
 
 
-class EmbeddedSource(_Source):
+class EmbeddedSource(AnySource):
     """Real images that ship inside installed packages."""
 
     format: Literal["embedded"]
@@ -235,7 +253,7 @@ class EmbeddedSource(_Source):
     """Of the MNI brain."""
 
 
-class PhantomSource(_Source):
+class PhantomSource(AnySource):
     """Procedural annotated studies."""
 
     format: Literal["phantom"]
@@ -251,7 +269,18 @@ class PhantomSource(_Source):
 
 
 SourceSpec = Annotated[
-    FolderSource | MaskSource | VolumeSource | DicomSource | EmbeddedSource | PhantomSource,
+    FolderSource
+    | TableSource
+    | CocoSource
+    | VocSource
+    | YoloSource
+    | MaskSource
+    | VolumeSource
+    | DicomSource
+    | VideoSource
+    | TextSource
+    | EmbeddedSource
+    | PhantomSource,
     Field(discriminator="format"),
 ]
 """One entry of `sources` in a data recipe."""

@@ -156,6 +156,7 @@ def facts_of(case: Case) -> CaseFacts:
 
     Raises UserError if its modality is unknown to the vocabulary, BadItem if a label cannot stand in a text.
     """
+    assert case.modality is not None, f"{case.case_id}: an annotated image has a modality"
     for label in (
         *case.label_set,
         *(finding.label for finding in case.findings),

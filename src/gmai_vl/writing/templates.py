@@ -190,7 +190,7 @@ def _sample_id(case: Case, number: int) -> str:
     parts = (
         case.dimension,
         case.task,
-        case.modality.lower().replace(" ", "-"),
+        (case.modality or "any").lower().replace(" ", "-"),
         case.source,
         str(PurePosixPath(case.item).parent),
         "+".join(labels),

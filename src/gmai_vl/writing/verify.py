@@ -70,13 +70,18 @@ def _true_answers(told: Mapping[str, Any], question: str, language: Language, ca
             true = YES if true.en == told["claim"] else NO
         return {true.in_language(language)}
     terms: dict[str, Iterable[Term]] = {
-        "modality": [modality(case.modality)],
+        "modality": [_modality(case)],
         "plane": [plane for plane in branch("view plane") if plane.en == case.plane],
         "body-part": [case.body_part] if case.body_part else [],
         "kind": [finding.label for finding in case.findings] or [NO_FINDING],
         "region-kind": [finding.label for finding in _pointed_at(question, case)],
     }
     return {term.in_language(language) for term in terms[form]}
+
+
+def _modality(case: Case) -> Term:
+    assert case.modality is not None, f"{case.case_id}: an annotated image has a modality"
+    return modality(case.modality)
 
 
 def _half(finding: Finding, case: Case) -> Term:
@@ -153,7 +158,7 @@ def _says(said: str, true: set[str], told: Mapping[str, Any], language: Language
     if told["form"] == "presence" or told["claim"] is not None:
         return said.lower().startswith(next(iter(true)))
     if told["form"] == "modality":
-        name: str = wording(language)["image_names"][modality(case.modality).en]
+        name: str = wording(language)["image_names"][_modality(case).en]
         return name in said
     return all(re.search(rf"(?<!\d){re.escape(answer)}(?!\d)", said) for answer in true)
 
@@ -233,9 +238,9 @@ def _names_it(text: str, term: Term, language: Language) -> bool:
 
 def _names(case: Case, language: Language, labels: Iterable[Term]) -> set[str]:
     """Return what the case's own things are called: their numbers and sides are parts of names, not statements."""
-    terms = {*labels, modality(case.modality), *([case.body_part] if case.body_part else [])}
+    terms = {*labels, _modality(case), *([case.body_part] if case.body_part else [])}
     names = {term.in_language(language) for term in terms if language == "en" or term.zh}
-    names.add(wording(language)["image_names"][modality(case.modality).en])
+    names.add(wording(language)["image_names"][_modality(case).en])
     return names | ({plural(name) for name in names} if language == "en" else set())
 
 

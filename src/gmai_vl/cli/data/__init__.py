@@ -1,0 +1,13 @@
+"""`gmai data`: build a corpus, check it, look into it; one file per command."""
+
+import typer
+
+from gmai_vl.cli.data.browse import browse
+from gmai_vl.cli.data.build import build
+from gmai_vl.cli.data.stats import stats
+from gmai_vl.cli.data.trace import trace
+from gmai_vl.cli.data.verify import verify
+
+app = typer.Typer(help="Build instruction data from annotated images, check it, look into it.", no_args_is_help=True)
+for command in (build, verify, stats, trace, browse):
+    app.command()(command)

@@ -1,0 +1,40 @@
+"""`gmai data build`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gmai_vl.cli.data.shared import JsonFile, print_table, write_result
+
+
+def build(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="Data recipe (YAML).")],
+    out: Annotated[Path, typer.Option(metavar="CORPUS", help="Folder of the corpus.")],
+    workers: Annotated[int, typer.Option(min=1, help="Processes; the corpus is the same for any number.")] = 1,
+    json: JsonFile = None,
+) -> None:
+    """Build a corpus from a recipe, or go on with one that was interrupted.
+
+    Example: gmai data build recipes/data/phantom.yaml --out runs/phantom --workers 2
+    """
+    from gmai_vl.corpus import build as build_corpus
+
+    summary = build_corpus(recipe, out, workers=workers)
+    counts = summary.counts
+    if summary.new_parts == summary.reused_parts == 0:
+        typer.echo(f"{out}: was finished before; nothing to do")
+    elif summary.reused_parts:
+        typer.echo(f"{out}: went on after {summary.reused_parts} parts of an interrupted build")
+    typer.echo(f"{summary.name}: {counts['samples']} samples about {counts['cases']} images")
+    print_table("outcome of the items", {"items": counts["outcomes"]})
+    print_table(
+        "split",
+        {
+            "images": {side: counts["cases_by_split"].get(side, 0) for side in ("train", "val", "test")},
+            "samples": counts["samples_by_split"],
+        },
+    )
+    typer.echo(f"fingerprint {summary.fingerprint}")
+    result = {"corpus": str(out), "name": summary.name, "counts": counts, "fingerprint": summary.fingerprint}
+    write_result(json, result)
