@@ -2,26 +2,20 @@
 
 import fcntl
 import json
-import multiprocessing
-import os
 import shutil
-import signal
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 from gmai_vl import __version__
+from gmai_vl.corpus.engines import Engine, WorkerKilledError, make_parts
 from gmai_vl.corpus.merge import check_quarantine, merge_parts
-from gmai_vl.corpus.parts import PARTS, Part, make_part, plan_parts
+from gmai_vl.corpus.parts import PARTS, Part, plan_parts
 from gmai_vl.corpus.reader import read_manifest
 from gmai_vl.corpus.recipe import DataRecipe, read_recipe, recipe_sha256
-from gmai_vl.foundation import UserError, progress, write_json
+from gmai_vl.foundation import UserError, write_json
 
 _FOLDERS, _FILES = ("images", "samples"), ("cases.parquet", "ledger.parquet", "prompts.jsonl")
 """What a build makes, besides its parts and the manifest."""
@@ -43,12 +37,12 @@ class Summary:
     reused_parts: int
 
 
-def build(recipe_path: Path, out: Path, *, workers: int = 1) -> Summary:
+def build(recipe_path: Path, out: Path, *, engine: Engine = "local", workers: int = 1) -> Summary:
     """Build the corpus of a recipe in the folder `out`, or finish one that was interrupted.
 
-    The result does not depend on `workers` or on interruptions. A finished corpus of the same recipe and tool version
-    is left as it is. Raises UserError for a fault in the recipe, a source that cannot be read as the recipe says, more
-    quarantine than it allows, or an `out` that holds anything else.
+    The result does not depend on `engine`, `workers` or interruptions. A finished corpus of the same recipe and tool
+    version is left as it is. Raises UserError for a fault in the recipe, a source that cannot be read as the recipe
+    says, more quarantine than it allows, or an `out` that holds anything else.
     """
     recipe = read_recipe(recipe_path)
     _check_folder(recipe, recipe_path, out)
@@ -61,45 +55,26 @@ def build(recipe_path: Path, out: Path, *, workers: int = 1) -> Summary:
         raise UserError(f"{recipe_path}: {error}") from None
     with _only_builder(out):
         try:
-            return _build(parts, recipe, out, workers)
+            return _build(parts, recipe, out, engine, workers)
+        except WorkerKilledError:
+            raise
         except UserError as error:
             # Files or recipe have to change before the next try, so nothing of this one may be taken for its result.
             _clear(out)
             raise UserError(f"{recipe_path}: {error}") from None
-        except BrokenProcessPool:
-            raise UserError(
-                f"{out}: a worker process was killed, perhaps for want of memory; run the same command with fewer "
-                "workers, it goes on where it stopped"
-            ) from None
 
 
-def _build(parts: Sequence[Part], recipe: DataRecipe, out: Path, workers: int) -> Summary:
+def _build(parts: Sequence[Part], recipe: DataRecipe, out: Path, engine: Engine, workers: int) -> Summary:
     was_begun = (out / PARTS / "recipe.json").exists()
     for left in (*out.rglob(".*.tmp"), *(() if was_begun else (out / PARTS).glob("*.parquet"))):
         left.unlink()
     write_json(out / PARTS / "recipe.json", _identity(recipe))
     missing = [part for part in parts if not part.is_made(out)]
-    _make_parts(missing, recipe, out, workers)
+    make_parts(missing, recipe, out, engine, workers)
     check_quarantine(parts, recipe, out)
     manifest = merge_parts(parts, recipe, out)
     shutil.rmtree(out / PARTS)
     return _summary(out, manifest, new_parts=len(missing), reused_parts=len(parts) - len(missing))
-
-
-def _make_parts(parts: Sequence[Part], recipe: DataRecipe, out: Path, workers: int) -> None:
-    label = f"{recipe.name}: parts"
-    if workers == 1:
-        for part in progress(parts, label, len(parts)):
-            make_part(part, recipe, out)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent) as pool:
-        futures = [pool.submit(make_part, part, recipe, out) for part in parts]
-        try:
-            for future in progress(as_completed(futures), label, len(parts)):
-                future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _clear(out: Path) -> None:
@@ -109,19 +84,6 @@ def _clear(out: Path) -> None:
     for file in _FILES:
         (out / file).unlink(missing_ok=True)
     shutil.rmtree(out / PARTS)
-
-
-def _follow_parent() -> None:
-    """Leave Ctrl-C to the parent, and end when it ends: a killed build leaves no worker behind that still writes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

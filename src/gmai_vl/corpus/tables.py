@@ -1,7 +1,8 @@
 """The tables of a corpus as they lie on disk: rows in file order, and what they add up to."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,28 +42,34 @@ def table_rows(corpus: Path, table: Table, columns: Sequence[str] | None = None)
 
 def count(corpus: Path) -> dict[str, Any]:
     """Count cases, patients, samples and outcomes: of the whole corpus, and under `sources` of each source."""
-    rows = {
-        "cases": list(table_rows(corpus, "cases", ("source", "split", "patient_id"))),
-        "samples": list(table_rows(corpus, "samples", ("source", "split"))),
-        "ledger": list(table_rows(corpus, "ledger", ("source", "outcome"))),
-    }
-    names = sorted({row["source"] for row in rows["ledger"]})
-    of_sources = {
-        name: _tally({table: [row for row in rows[table] if row["source"] == name] for table in rows}) for name in names
-    }
-    return _tally(rows) | {"sources": of_sources}
+    whole = _Tally()
+    of_sources: dict[str, _Tally] = defaultdict(_Tally)
+    for row in table_rows(corpus, "ledger", ("source", "outcome")):
+        for tally in (whole, of_sources[row["source"]]):
+            tally.outcomes[row["outcome"]] += 1
+    for row in table_rows(corpus, "cases", ("source", "split", "patient_id")):
+        for tally in (whole, of_sources[row["source"]]):
+            tally.cases[row["split"]] += 1
+            tally.patients.add(row["patient_id"])
+    for row in table_rows(corpus, "samples", ("source", "split")):
+        for tally in (whole, of_sources[row["source"]]):
+            tally.samples[row["split"]] += 1
+    return whole.as_json() | {"sources": {name: of_sources[name].as_json() for name in sorted(of_sources)}}
 
 
-def _tally(rows: dict[str, list[Row]]) -> dict[str, Any]:
-    return {
-        "cases": len(rows["cases"]),
-        "samples": len(rows["samples"]),
-        "patients": len({row["patient_id"] for row in rows["cases"]} - {None}),
-        "cases_by_split": _numbers(row["split"] for row in rows["cases"]),
-        "samples_by_split": _numbers(row["split"] for row in rows["samples"]),
-        "outcomes": _numbers(row["outcome"] for row in rows["ledger"]),
-    }
+@dataclass(slots=True)
+class _Tally:
+    cases: Counter[str] = field(default_factory=Counter)
+    samples: Counter[str] = field(default_factory=Counter)
+    patients: set[str | None] = field(default_factory=set)
+    outcomes: Counter[str] = field(default_factory=Counter)
 
-
-def _numbers(names: Iterator[str]) -> dict[str, int]:
-    return dict(sorted(Counter(names).items()))
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "cases": self.cases.total(),
+            "samples": self.samples.total(),
+            "patients": len(self.patients - {None}),
+            "cases_by_split": dict(sorted(self.cases.items())),
+            "samples_by_split": dict(sorted(self.samples.items())),
+            "outcomes": dict(sorted(self.outcomes.items())),
+        }

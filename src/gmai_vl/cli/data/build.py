@@ -1,7 +1,7 @@
 """`gmai data build`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,6 +12,9 @@ def build(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="Data recipe (YAML).")],
     out: Annotated[Path, typer.Option(metavar="CORPUS", help="Folder of the corpus.")],
     workers: Annotated[int, typer.Option(min=1, help="Processes; the corpus is the same for any number.")] = 1,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="local: processes here. ray: the cluster of RAY_ADDRESS.")
+    ] = "local",
     json: JsonFile = None,
 ) -> None:
     """Build a corpus from a recipe, or go on with one that was interrupted.
@@ -20,7 +23,7 @@ def build(
     """
     from gmai_vl.corpus import build as build_corpus
 
-    summary = build_corpus(recipe, out, workers=workers)
+    summary = build_corpus(recipe, out, engine=engine, workers=workers)
     counts = summary.counts
     if summary.new_parts == summary.reused_parts == 0:
         typer.echo(f"{out}: was finished before; nothing to do")
