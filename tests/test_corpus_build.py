@@ -7,43 +7,20 @@ import random
 import signal
 import subprocess
 import sys
-import textwrap
 from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from corpus_recipes import RECIPE, write_picture, write_recipe, write_sources
+from killing import run_killed_at
 
 from gmai_vl.corpus import Corpus, build, verify
 from gmai_vl.foundation import UserError
 
-KILLED_AT = """
-    import os, signal, sys
-    from pathlib import Path
-    from gmai_vl.corpus import build
-
-    recipe, out, moment = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    seen = 0
-
-    def watch(event, arguments):
-        global seen
-        changes = event in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")
-        if changes and str(arguments[0]).startswith(str(out)):
-            seen += 1
-            if seen == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(watch)
-    build(recipe, out)
-    print(seen)
-"""
-"""Builds, and dies in the middle of the given one of its file operations below `out`."""
-
 
 def build_killed_at(recipe: Path, out: Path, moment: int) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", textwrap.dedent(KILLED_AT), str(recipe), str(out), str(moment)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run_killed_at("from gmai_vl.corpus import build as call", [recipe, out], out, moment)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,10 @@ from gmai_vl.records import Case, Sample, Split
 from gmai_vl.vocabulary import Language
 
 
+WITHDRAWING = ".withdrawing.json"
+"""Lies in a corpus while a source is being withdrawn."""
+
+
 class Corpus:
     """A corpus on disk. Nothing but the manifest is held in memory; every call reads what it returns."""
 
@@ -79,8 +83,13 @@ class Corpus:
                     yield from batch.to_pylist()
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """Return the manifest of the corpus in the folder `path`. Raises UserError if there is none that can be read."""
+def read_manifest(path: Path, *, unfinished_withdrawal: bool = False) -> dict[str, Any]:
+    """Return the manifest of the corpus in the folder `path`. Raises UserError if there is none that can be read.
+
+    A corpus whose withdrawal of a source was interrupted is refused unless `unfinished_withdrawal`.
+    """
+    if (path / WITHDRAWING).exists() and not unfinished_withdrawal:
+        raise UserError(f"{path}: the withdrawal of a source was interrupted; run its `gmai data withdraw` again")
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):

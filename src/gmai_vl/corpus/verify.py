@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from gmai_vl.corpus.fingerprint import fingerprint
 from gmai_vl.corpus.images import load_image, stored_images
+from gmai_vl.corpus.reader import WITHDRAWING
 from gmai_vl.corpus.rle import decode_mask
 from gmai_vl.corpus.schema import SCHEMAS, Row, case_of, letters, sample_of
 from gmai_vl.corpus.tables import count, table_files, table_rows
@@ -56,6 +57,8 @@ def verify(corpus: Path) -> list[str]:
 
 
 def _unreadable_files(corpus: Path) -> Iterator[str]:
+    if (corpus / WITHDRAWING).exists():
+        yield f"{WITHDRAWING}: the withdrawal of a source was interrupted; run `gmai data withdraw` again"
     try:
         manifest = json.loads((corpus / "manifest.json").read_text(encoding="utf-8"))
         if not {"name", "counts", "fingerprint", "recipe_sha256"} <= manifest.keys():

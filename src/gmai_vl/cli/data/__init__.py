@@ -7,7 +7,8 @@ from gmai_vl.cli.data.build import build
 from gmai_vl.cli.data.stats import stats
 from gmai_vl.cli.data.trace import trace
 from gmai_vl.cli.data.verify import verify
+from gmai_vl.cli.data.withdraw import withdraw
 
 app = typer.Typer(help="Build instruction data from annotated images, check it, look into it.", no_args_is_help=True)
-for command in (build, verify, stats, trace, browse):
+for command in (build, verify, stats, trace, browse, withdraw):
     app.command()(command)
