@@ -15,11 +15,11 @@ from PIL import Image
 from gmai_vl.corpus import Corpus, build
 from gmai_vl.corpus.images import load_image, store_image
 from gmai_vl.corpus.recipe import read_recipe
-from gmai_vl.corpus.rle import decode_mask, encode_mask
 from gmai_vl.corpus.schema import CASES, SAMPLES, case_of, case_row, sample_of, sample_row
 from gmai_vl.foundation import UserError
 from gmai_vl.records import Case, Finding
 from gmai_vl.sources import list_items, read_item
+from gmai_vl.sources.rle import decode_mask, encode_mask
 from gmai_vl.vocabulary import Term
 from gmai_vl.writing import write_samples
 

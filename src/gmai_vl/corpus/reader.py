@@ -18,7 +18,6 @@ from gmai_vl.foundation import UserError
 from gmai_vl.records import Case, Sample, Split
 from gmai_vl.vocabulary import Language
 
-
 WITHDRAWING = ".withdrawing.json"
 """Lies in a corpus while a source is being withdrawn."""
 

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gmai_vl.corpus.rle import decode_mask, encode_mask
 from gmai_vl.foundation import canonical_json
 from gmai_vl.records import Box, Case, Conversation, Finding, ImageRef, Provenance, Region, Sample, Turn
+from gmai_vl.sources.rle import decode_mask, encode_mask
 from gmai_vl.vocabulary import Term
 
 Row = dict[str, Any]

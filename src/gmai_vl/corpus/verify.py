@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 from gmai_vl.corpus.fingerprint import fingerprint
 from gmai_vl.corpus.images import load_image, stored_images
 from gmai_vl.corpus.reader import WITHDRAWING
-from gmai_vl.corpus.rle import decode_mask
 from gmai_vl.corpus.schema import SCHEMAS, Row, case_of, letters, sample_of
 from gmai_vl.corpus.tables import count, table_files, table_rows
 from gmai_vl.foundation import BadItem, UserError, progress
 from gmai_vl.records import Case
 from gmai_vl.sources.geometry import outer_box
+from gmai_vl.sources.rle import decode_mask
 from gmai_vl.writing import check_sample
 
 _YES_NO = {"en": ("yes", "no"), "zh": ("是", "否")}

@@ -83,7 +83,7 @@ class Patient(Settings):
     """Where `regex` is searched: in the path below root and, if that fails, in the file name; or in the name only."""
 
     table: PathBelowRoot | None = None
-    """CSV or TSV file with a header line."""
+    """Table (CSV, TSV, XLSX or Parquet) with a line of column names."""
     key: str | None = None
     """Column that holds the path below root, the file name, or the file name without its ending."""
     value: str | None = None

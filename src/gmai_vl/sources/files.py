@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from gmai_vl.foundation import BadItem, UserError, is_inside
+from gmai_vl.sources.spec import BoxedSource
 
 
-def list_files(name: str, root: Path, images: str, suffixes: Sequence[str] | None) -> list[str]:
+def list_files(name: str, root: Path, images: str, suffixes: Sequence[str] | None, key: str = "images") -> list[str]:
     """Return the paths below `root`, sorted, of the files that `images` (a folder or a glob) means.
 
-    A folder gives every file below it that ends in one of `suffixes` (None: all), hidden ones apart.
+    `key` is what the recipe calls it. A folder gives every file below it that ends in one of `suffixes` (None: all),
+    hidden ones apart.
     Raises UserError, naming the source, if a folder is absent or nothing is found.
     """
     if not root.is_dir():
@@ -24,7 +26,7 @@ def list_files(name: str, root: Path, images: str, suffixes: Sequence[str] | Non
         paths = [path for path in _glob(images, root) if (root / path).is_file()]
     if not paths:
         what = f"no file that ends in {', '.join(suffixes)}" if suffixes else "no file"
-        raise UserError(f"source `{name}`: images: {what} is found at `{images}` below {root}; set `images`")
+        raise UserError(f"source `{name}`: {key}: {what} is found at `{images}` below {root}; set `{key}`")
     return sorted(Path(path).as_posix() for path in paths)
 
 
@@ -44,6 +46,16 @@ def stem_of(item: str) -> str:
     """Return the file name without its ending; `.nii.gz` is one ending."""
     file_name = PurePosixPath(item).name
     return file_name[: -len(".nii.gz")] if file_name.lower().endswith(".nii.gz") else PurePosixPath(file_name).stem
+
+
+def plain_name(name: str) -> str:
+    """Return a file name that an annotation file gives, fit to be looked up, logged and stored.
+
+    What no file can be called (control characters, halves of characters, parts of more than 255 bytes) is written out
+    or cut, so that there is no such file and the item is told as missing.
+    """
+    escaped = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in name)
+    return "/".join(part if len(part.encode()) <= 255 else f"{part[:50]}..." for part in escaped.split("/"))[:1000]
 
 
 def file_of(root: Path, item: str, pattern: str) -> Path:
@@ -66,6 +78,38 @@ def _ground(root: Path, pattern: str) -> Path:
         return root
     fixed = next((number for number, part in enumerate(parts) if re.search(r"[*?\[{]", part)), len(parts))
     return root.joinpath(*parts[:fixed])
+
+
+def list_annotated(spec: BoxedSource, root: Path, suffixes: Sequence[str], ending: str) -> list[str]:
+    """Return the pictures of a source with one annotation file each, and the annotation files that have no picture.
+
+    Raises UserError, naming the source, if there are no pictures or no folder of annotations.
+    """
+    folder = root / spec.annotations
+    if not folder.is_dir():
+        raise UserError(f"source `{spec.name}`: annotations: {folder} is no folder; set `annotations`, below `root`")
+    items = list_files(spec.name, root, spec.images, suffixes)
+    taken = {place for item in items for place in _annotation_places(spec, root, item, ending)}
+    alone = [os.path.relpath(path, root) for path in _below(folder, (ending,)) if path not in taken]
+    return sorted(items + [Path(path).as_posix() for path in alone])
+
+
+def annotation_of(spec: BoxedSource, root: Path, item: str, ending: str) -> Path | None:
+    """Return the annotation file of a picture, None if it has none. Raises BadItem if links lead out of `root`.
+
+    It has the picture's path below `images`, or its name, below `annotations`.
+    """
+    for path in _annotation_places(spec, root, item, ending):
+        if path.is_file():
+            return file_of(root, os.path.relpath(path, root), spec.annotations)
+    return None
+
+
+def _annotation_places(spec: BoxedSource, root: Path, item: str, ending: str) -> list[Path]:
+    folder, name = root / spec.annotations, f"{stem_of(item)}{ending}"
+    below = PurePosixPath(os.path.relpath(root / item, root / spec.images)).parent
+    same_path = [] if ".." in below.parts or not (root / spec.images).is_dir() else [folder / below / name]
+    return list(dict.fromkeys([*same_path, folder / name]))
 
 
 def masks_of(root: Path, item: str, masks: str, key: str | None) -> list[str]:

@@ -1,5 +1,7 @@
 """Pictures sorted into folders: the class of a picture is the name of the folder it lies in."""
 
+import os
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from gmai_vl.foundation import BadItem
@@ -49,7 +51,7 @@ def read_item(spec: FolderSource, root: Path, item: str) -> list[Case | Rejected
 def _label_set(spec: FolderSource, folder: Path) -> tuple[Term, ...]:
     """Return the terms of all classes that have pictures beside `folder`, excluded and negative ones apart."""
     terms = []
-    for name in sorted(each.name for each in folder.parent.iterdir() if each.is_dir() and _holds_pictures(each)):
+    for name in _classes(folder.parent, folder.parent.stat().st_mtime_ns):
         if name not in spec.labels and spec.unknown_labels == "quarantine":
             continue
         label = spec.labels.get(name, Label())
@@ -58,5 +60,12 @@ def _label_set(spec: FolderSource, folder: Path) -> tuple[Term, ...]:
     return distinct(terms)
 
 
+@lru_cache(maxsize=16)
+def _classes(folder: Path, changed: int) -> list[str]:
+    """Return the names of the sub-folders with pictures; `changed` (the folder's time) makes it look again."""
+    return sorted(each.name for each in folder.iterdir() if each.is_dir() and _holds_pictures(each))
+
+
 def _holds_pictures(folder: Path) -> bool:
-    return any(each.name.lower().endswith(SUFFIXES) for each in folder.iterdir())
+    with os.scandir(folder) as entries:  # not all of them are listed: there may be 100,000
+        return any(each.name.lower().endswith(SUFFIXES) for each in entries)

@@ -1,8 +1,7 @@
 """What source labels mean in the recipe's words, and which patient an item belongs to."""
 
-import csv
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -10,6 +9,7 @@ from typing import Literal
 from gmai_vl.foundation import BadItem, UserError, nearest
 from gmai_vl.sources.fields import Label, Patient
 from gmai_vl.sources.files import stem_of
+from gmai_vl.sources.sheets import check_table, read_rows
 from gmai_vl.vocabulary import Term, term
 
 
@@ -38,6 +38,20 @@ def distinct(terms: Iterable[Term]) -> tuple[Term, ...]:
     return tuple(dict.fromkeys(terms))
 
 
+def severity_of(severity: Sequence[str], labels: Mapping[str, Label | None]) -> tuple[Term, ...]:
+    """Return the terms of source labels that are grades, from the least to the most severe.
+
+    Raises UserError if the recipe excludes one of them.
+    """
+    grades = []
+    for name in severity:
+        label = labels.get(name, Label())
+        if label is None:
+            raise UserError(f"severity: `{name}` is excluded by `labels`; take it out of one of the two")
+        grades.append(term_of(name, label))
+    return distinct(grades)
+
+
 def patient_of(patient: Patient, root: Path, item: str) -> str:
     """Return the patient id of an item. Raises BadItem if there is none: a guess could put a patient on both sides.
 
@@ -52,9 +66,8 @@ def patient_of(patient: Patient, root: Path, item: str) -> str:
         return match[1]
     assert patient.table is not None and patient.key is not None and patient.value is not None
     path = root / patient.table
-    if not path.is_file():
-        raise UserError(f"patient.table: {path} is no file; write it relative to `root`")
-    patients = _read_table(path, patient.key, patient.value, path.stat().st_mtime_ns)
+    check_table(path, "patient.table")
+    patients = _patients(path, patient.key, patient.value, path.stat().st_mtime_ns)
     for key in (item, name, stem_of(item)):
         if patients.get(key):
             return patients[key]
@@ -62,12 +75,7 @@ def patient_of(patient: Patient, root: Path, item: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def _read_table(path: Path, key: str, value: str, changed: int) -> dict[str, str]:
+def _patients(path: Path, key: str, value: str, changed: int) -> dict[str, str]:
     """Read key column -> value column; `changed` (the file's time) makes a changed file be read again."""
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        rows = csv.DictReader(stream, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-        columns = list(rows.fieldnames or [])
-        for column in (key, value):
-            if column not in columns:
-                raise UserError(f"patient.table: {path} has no column `{column}`; {nearest(column, columns)}")
-        return {row[key].strip(): row[value].strip() for row in rows if row[key] and row[value]}
+    rows = read_rows(path, "patient.table", (key, value))
+    return {row[key]: row[value] for row in rows if row[key] and row[value]}

@@ -20,7 +20,7 @@ class FolderSource(FileSource):
     unknown_labels: Literal["keep", "quarantine"] = "keep"
 
 
-class _MaskedSource(FileSource):
+class MaskedSource(FileSource):
     """What annotations by label maps have in common, pictures or volumes."""
 
     modality: Modality
@@ -54,7 +54,7 @@ class _MaskedSource(FileSource):
         return self
 
 
-class MaskSource(_MaskedSource):
+class MaskSource(MaskedSource):
     """Pictures with masks: PNG, GIF, TIFF, BMP or JPEG."""
 
     format: Literal["mask"]
@@ -76,7 +76,7 @@ class MaskSource(_MaskedSource):
         return [name for name, label in self.labels.items() if label is not None and not label.negative]
 
 
-class VolumeSource(_MaskedSource):
+class VolumeSource(MaskedSource):
     """NIfTI volumes with label volumes, cut into slices."""
 
     format: Literal["volume"]
@@ -145,7 +145,7 @@ class TableSource(FileSource):
         return self
 
 
-class _BoxedSource(FileSource):
+class BoxedSource(FileSource):
     """What annotations by boxes have in common."""
 
     modality: Modality
@@ -158,19 +158,19 @@ class _BoxedSource(FileSource):
     """An image without any box: a fault, or the finding that nothing is there."""
 
 
-class CocoSource(_BoxedSource):
+class CocoSource(BoxedSource):
     """COCO: one JSON file with boxes, polygons or run-length masks. `annotations` is that file."""
 
     format: Literal["coco"]
 
 
-class VocSource(_BoxedSource):
+class VocSource(BoxedSource):
     """PASCAL VOC: one XML file per image in the folder `annotations`."""
 
     format: Literal["voc"]
 
 
-class YoloSource(_BoxedSource):
+class YoloSource(BoxedSource):
     """YOLO: one text file per image in the folder `annotations`, classes by number."""
 
     format: Literal["yolo"]
@@ -199,26 +199,45 @@ class VideoSource(FileSource):
 
 
 class TextSource(FileSource):
-    """Existing questions and dialogues with or without images: JSON, JSON lines, CSV or Parquet."""
+    """Existing questions and dialogues with or without images: JSON, JSON lines, CSV, TSV or Parquet."""
 
     format: Literal["text"]
     images: PathBelowRoot = "."
+    """Folder that the paths of the pictures count from."""
     annotations: PathBelowRoot
-    """The file with the questions, or a glob."""
+    """The file with the questions, a folder of such files, or a glob."""
     question_column: str | None = None
     answer_column: str | None = None
+    """Column with the answer; of multiple choice the letter of the right option, or its text."""
     options_columns: tuple[str, ...] = ()
-    """Columns with the options of multiple choice, in the order of their letters."""
+    """Columns with the options of multiple choice, in the order of their letters; or one with a list or a mapping."""
     conversations_column: str | None = None
-    """Column with whole conversations, in LLaVA's form or as messages."""
+    """Column with whole conversations: LLaVA's (`from`, `value`) or messages (`role`, `content`)."""
     image_column: str | None = None
-    """Column with the path of the picture below `images`; rows without one are text alone."""
+    """Column with the path of the picture below `images`; rows without one are text alone. None: none, or as the parts
+    of messages name it."""
     id_column: str | None = None
     patient_column: str | None = None
     where: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Column -> values; rows with another value are excluded."""
     language: Language | None = None
-    """None: Chinese where the text holds Chinese characters, else English."""
+    """None: as `language_column` says, else Chinese where at least a fifth of the letters are Chinese characters."""
+    language_column: str | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that are read."""
+        single = (
+            self.question_column,
+            self.answer_column,
+            self.conversations_column,
+            self.image_column,
+            self.id_column,
+            self.patient_column,
+            self.language_column,
+        )
+        names = (*(name for name in single if name is not None), *self.options_columns, *self.where)
+        return tuple(dict.fromkeys(names))
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -226,6 +245,12 @@ class TextSource(FileSource):
             raise ValueError("`question_column` and `answer_column` go together")
         if (self.question_column is None) == (self.conversations_column is None):
             raise ValueError("give either `question_column` and `answer_column`, or `conversations_column`")
+        if self.options_columns and self.question_column is None:
+            raise ValueError("`options_columns` goes with `question_column`")
+        if self.language is not None and self.language_column is not None:
+            raise ValueError("give either `language` or `language_column`")
+        if self.patient_column is not None and self.patient is not None:
+            raise ValueError("give either `patient_column` or `patient`")
         return self
 
 
