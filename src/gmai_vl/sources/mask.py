@@ -1,5 +1,6 @@
 """Pictures with masks: one mask file per picture, or one file per instance."""
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,10 +10,10 @@ from scipy import ndimage
 
 from gmai_vl.foundation import BadItem
 from gmai_vl.records import Case, Finding, Rejected
-from gmai_vl.sources.files import file_of, list_files, masks_of
+from gmai_vl.sources.files import file_of, list_files, masks_of, stem_of
 from gmai_vl.sources.geometry import area_share, outer_box, side_of
 from gmai_vl.sources.images import SUFFIXES, read_image, read_mask
-from gmai_vl.sources.labels import distinct, patient_of, term_of
+from gmai_vl.sources.labels import distinct, look_up, patient_of, term_of
 from gmai_vl.sources.spec import MaskSource, VolumeSource
 from gmai_vl.vocabulary import Term, term
 
@@ -37,6 +38,7 @@ def read_item(spec: MaskSource, root: Path, item: str) -> list[Case | Rejected]:
     pixels = read_image(file_of(root, item, spec.images))
     height, width = pixels.shape[:2]
     known = named_values(spec)
+    seen = dict.fromkeys(known.values())
     findings: list[Finding] = []
     dropped: list[Named] = []
     is_empty = True
@@ -45,13 +47,13 @@ def read_item(spec: MaskSource, root: Path, item: str) -> list[Case | Rejected]:
         if mask_HW.shape != (height, width):
             mask_size = f"{mask_HW.shape[1]} x {mask_HW.shape[0]}"
             raise BadItem(f"is {width} x {height} pixels, but its mask {mask_item} is {mask_size}")
-        if spec.threshold is not None:
-            mask_HW = (mask_HW > spec.threshold).astype(np.uint8)
-        values = values_in(mask_HW, known, spec, mask_item)
+        if spec.threshold is not None or spec.mask_label is not None:
+            mask_HW = (mask_HW > (spec.threshold or 0)).astype(np.uint8)
+        values = values_in_file(mask_HW, known, spec, mask_item)
         found, small = findings_in(mask_HW, values, spec, mask_item)
         findings += found
         dropped += small
-        known |= values
+        seen |= dict.fromkeys(values.values())
         is_empty = is_empty and not mask_HW.any()
         if len(findings) > MAX_FINDINGS:
             raise BadItem(f"has more than {MAX_FINDINGS} findings; set `min_area`")
@@ -70,7 +72,7 @@ def read_item(spec: MaskSource, root: Path, item: str) -> list[Case | Rejected]:
         task="seg",
         findings=tuple(findings),
         negative=_negative_term(spec) if is_empty else None,
-        label_set=distinct(named.term for named in known.values()),
+        label_set=distinct(named.term for named in seen),
         patient_id=patient_of(spec.patient, root, item) if spec.patient else None,
         license=spec.license,
         url=spec.url,
@@ -81,8 +83,11 @@ def read_item(spec: MaskSource, root: Path, item: str) -> list[Case | Rejected]:
 def named_values(spec: MaskSource | VolumeSource) -> dict[int, Named]:
     """Return mask value -> what the recipe says it stands for; excluded values are left out.
 
-    With a threshold, masks hold 1 above it and 0 below.
+    With a threshold, masks hold 1 above it and 0 below. With `mask_label`, what the recipe names in `labels`, numbered.
     """
+    if spec.mask_label is not None:
+        wanted = [(name, label) for name, label in spec.labels.items() if label is not None and not label.negative]
+        return {number: Named(name, term_of(name, label)) for number, (name, label) in enumerate(wanted, start=1)}
     if isinstance(spec, MaskSource) and spec.threshold is not None:
         (source_label,) = spec.positive_labels()
         label = spec.labels[source_label]
@@ -95,6 +100,23 @@ def named_values(spec: MaskSource | VolumeSource) -> dict[int, Named]:
         if label is not None and not label.negative:
             named[value] = Named(str(value), term_of(str(value), label))
     return named
+
+
+def values_in_file(
+    mask: NDArray[Any], known: dict[int, Named], spec: MaskSource | VolumeSource, mask_item: str
+) -> dict[int, Named]:
+    """Return what the values of a mask file stand for: as `values_in`, or with `mask_label` as its name tells.
+
+    `mask` then holds 0 and 1. None where the recipe excludes the label. Raises BadItem for a name without a label, or
+    with one that the recipe does not know.
+    """
+    if spec.mask_label is None:
+        return values_in(mask, known, spec, mask_item)
+    match = re.search(spec.mask_label, stem_of(mask_item))
+    if match is None or not match[1]:
+        raise BadItem(f"`mask_label` {spec.mask_label!r} is not found in the name of its mask {mask_item}")
+    label = look_up(match[1], spec.labels, spec.unknown_labels)
+    return {} if label is None else {1: Named(match[1], term_of(match[1].replace("+", " "), label))}
 
 
 def values_in(

@@ -30,6 +30,8 @@ class MaskedSource(FileSource):
     """Searched in the image's file name; its first group is `{key}`."""
     mask_labels: dict[int, LabelOrNull] = Field(default_factory=dict)
     """Mask value -> label; 0 is the background unless it stands here; null excludes the value."""
+    mask_label: Regex | None = None
+    """Searched in the mask's file name without its ending; its first group is the label of all that is set in it."""
     labels: Labels = Field(default_factory=dict)
     unknown_labels: Literal["keep", "quarantine"] = "quarantine"
     components: bool = False
@@ -48,6 +50,8 @@ class MaskedSource(FileSource):
             raise ValueError("masks: `{key}` and the regular expression `key` go together")
         if any(label is not None and label.negative for label in self.mask_labels.values()):
             raise ValueError("mask_labels: a mask value cannot be `negative`; null excludes it")
+        if self.mask_label is not None and self.mask_labels:
+            raise ValueError("give either `mask_labels` (values) or `mask_label` (file names)")
         background = self.mask_labels.get(0)
         if background is not None and background.en == "background":
             raise ValueError("mask_labels: 0 is the background by itself; leave it out")
@@ -65,9 +69,9 @@ class MaskSource(MaskedSource):
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        if (self.threshold is None) == (not self.mask_labels):
-            raise ValueError("give either `mask_labels`, or `threshold` with one entry in `labels`")
-        if self.threshold is not None and len(self.positive_labels()) != 1:
+        if self.mask_label is None and (self.threshold is None) == (not self.mask_labels):
+            raise ValueError("give `mask_labels`, `mask_label`, or `threshold` with one entry in `labels`")
+        if self.mask_label is None and self.threshold is not None and len(self.positive_labels()) != 1:
             raise ValueError("`threshold` needs one entry in `labels` that names what is above it")
         return self
 
@@ -80,7 +84,6 @@ class VolumeSource(MaskedSource):
     """NIfTI volumes with label volumes, cut into slices."""
 
     format: Literal["volume"]
-    mask_labels: dict[int, LabelOrNull] = Field(min_length=1)
     axes: tuple[Plane, ...] = Field(default=("axial", "coronal", "sagittal"), min_length=1)
     slices_per_axis: int = Field(default=3, ge=1)
     """So many slices of largest labelled area, ties to the lower index."""
@@ -90,6 +93,8 @@ class VolumeSource(MaskedSource):
 
     @model_validator(mode="after")
     def _ranges(self) -> Self:
+        if self.mask_label is None and not self.mask_labels:
+            raise ValueError("give `mask_labels`, or `mask_label` where file names tell the labels")
         if self.window is not None and not self.window[0] < self.window[1]:
             raise ValueError("window: the first value must be below the second")
         if not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
