@@ -1,9 +1,9 @@
 """What a recipe says of a source: one settings class per format."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from gmai_vl.records import Plane
 from gmai_vl.sources.fields import AnySource, FileSource, LabelOrNull, Labels, Modality, PathBelowRoot, Regex
@@ -175,12 +175,20 @@ class VocSource(BoxedSource):
     format: Literal["voc"]
 
 
+def _by_number(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if sorted(value, key=str) != sorted(range(len(value)), key=str):
+        raise ValueError("the numbers of the classes are not 0, 1, 2, ... without a gap")
+    return [value[number] for number in range(len(value))]
+
+
 class YoloSource(BoxedSource):
     """YOLO: one text file per image in the folder `annotations`, classes by number."""
 
     format: Literal["yolo"]
-    names: tuple[str, ...] = Field(min_length=1)
-    """Name of class 0, 1, 2, ..."""
+    names: Annotated[tuple[str, ...], BeforeValidator(_by_number)] = Field(min_length=1)
+    """Name of class 0, 1, 2, ...: a list, or number -> name."""
 
 
 class VideoSource(FileSource):

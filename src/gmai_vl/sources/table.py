@@ -42,7 +42,7 @@ def read_item(spec: TableSource, root: Path, item: str) -> list[Case | Rejected]
     Several rows of one picture add up: their labels, or their boxes.
     """
     sheet = _sheet(spec, root)
-    rows = [row for name in dict.fromkeys(_names_of(spec, root, item)) for row in sheet.rows_of.get(name, ())]
+    rows = [row for name in _names_of(spec, root, item) for row in sheet.rows_of.get(name, ())]
     if not rows:
         return [Rejected(item=item, outcome="excluded", reason=f"is not in {spec.annotations}")]
     reasons = [unwanted(row, spec.where) for row in rows]
@@ -184,10 +184,10 @@ def _filled(pattern: str, row: Cells) -> str:
 
 
 def _names_of(spec: TableSource, root: Path, item: str) -> list[str]:
-    """Return what a table may call a picture: its path below `images`, or its file name."""
+    """Return what a table may call a picture: its path below `images` or below `root`, or its file name."""
     folder = root / spec.images
-    below = [os.path.relpath(root / item, folder)] if folder.is_dir() else [item]
-    return [Path(name).as_posix() for name in (*below, PurePosixPath(item).name)]
+    below = [os.path.relpath(root / item, folder)] if folder.is_dir() else []
+    return list(dict.fromkeys([*(Path(path).as_posix() for path in below), item, PurePosixPath(item).name]))
 
 
 def _label_set(spec: TableSource, sheet: _Sheet) -> tuple[Term, ...]:

@@ -1,5 +1,6 @@
 """YOLO: one text file per image, a class number and shares of width and height on each line."""
 
+import math
 from pathlib import Path
 
 from gmai_vl.foundation import BadItem
@@ -64,4 +65,4 @@ def _annotated(line: str, spec: YoloSource, width: int, height: int) -> Annotate
 
 
 def _snapped(end: float) -> float:
-    return round(end) if abs(end - round(end)) < 0.01 else end
+    return round(end) if math.isfinite(end) and abs(end - round(end)) < 0.01 else end
