@@ -64,7 +64,11 @@ def file_of(root: Path, item: str, pattern: str) -> Path:
     Raises BadItem if it is no file, or if links or a `..` that the recipe did not write lead out of `root`.
     """
     path = root / item
-    if not is_inside(path, _ground(root, pattern)):
+    try:
+        inside = is_inside(path, _ground(root, pattern))
+    except (OSError, RuntimeError, ValueError):  # pathlib's RuntimeError is a loop of links
+        raise BadItem(f"{item}: cannot be followed: a loop of links, or a name that no file has") from None
+    if not inside:
         raise BadItem(f"{item}: leads out of the source's root")
     if not path.is_file():
         raise BadItem(f"{item}: is no file")

@@ -1,0 +1,203 @@
+"""Damaged and hostile files: every reader gives cases, rejections or one clear line, in bounded time and memory."""
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from corpus_recipes import save
+from mutation import mutations
+from PIL import Image
+from pycocotools import mask as coco_mask
+from pydantic import TypeAdapter
+
+from gmai_vl.foundation import BadItem, UserError
+from gmai_vl.records import Case, Rejected
+from gmai_vl.sources import SourceSpec, list_items, read_item
+
+WATCHDOG_SECONDS = 60
+MOST_MEMORY = 1 << 30
+FEW, MANY = 60, 2_000
+
+Trial = tuple[dict[str, Any], str]
+"""Source of a recipe, and the file that is damaged."""
+
+PATCH = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+VOC = """<annotation><size><width>40</width><height>30</height><depth>3</depth></size><object><name>cyst</name>
+<bndbox><xmin>2</xmin><ymin>3</ymin><xmax>12</xmax><ymax>13</ymax></bndbox></object></annotation>"""
+MASK = np.zeros((30, 40), np.uint8)
+MASK[5:15, 5:15] = 255
+PACKED = coco_mask.encode(np.asfortranarray(MASK > 0))["counts"].decode()
+COCO = {
+    "images": [{"id": 1, "file_name": "a.png", "width": 40, "height": 30}],
+    "categories": [{"id": 1, "name": "cyst"}],
+    "annotations": [
+        {"image_id": 1, "category_id": 1, "bbox": [2, 3, 10, 10], "segmentation": [[2, 3, 12, 3, 12, 13, 2, 13]]},
+        {"image_id": 1, "category_id": 1, "segmentation": {"size": [30, 40], "counts": [100, 50, 1050]}},
+        {"image_id": 1, "category_id": 1, "segmentation": {"size": [30, 40], "counts": PACKED}},
+    ],
+}
+TABLE = [{"image": "a.png", "label": "mass", "x": 1, "y": 2, "w": 3, "h": 4}]
+BOXES = {"label_column": "label", "image_column": "image", "box_columns": ["x", "y", "w", "h"], "box_form": "xywh"}
+
+
+def picture(root: Path, name: str) -> str:
+    (root / "images").mkdir(exist_ok=True)
+    Image.fromarray(PATCH if not name.endswith("gif") else PATCH[..., 0]).save(root / "images" / name)
+    return f"images/{name}"
+
+
+def pictures(root: Path, ending: str) -> Trial:
+    save(root / "images" / "b" / "whole.png", PATCH)
+    (root / "images" / "a").mkdir()
+    return {"format": "folder", "images": "images"}, picture(root, f"a/a.{ending}")
+
+
+def voc(root: Path) -> Trial:
+    picture(root, "a.png")
+    (root / "a.xml").write_text(VOC)
+    return {"format": "voc", "images": "images", "annotations": "."}, "a.xml"
+
+
+def yolo(root: Path) -> Trial:
+    picture(root, "a.png")
+    (root / "a.txt").write_text("0 0.5 0.5 0.25 0.25\n0 0.1 0.1 0.5 0.1 0.1 0.9\n")
+    return {"format": "yolo", "images": "images", "annotations": ".", "names": ["cyst"]}, "a.txt"
+
+
+def coco(root: Path) -> Trial:
+    picture(root, "a.png")
+    (root / "coco.json").write_text(json.dumps(COCO))
+    return {"format": "coco", "images": "images", "annotations": "coco.json"}, "coco.json"
+
+
+def csv_table(root: Path) -> Trial:
+    picture(root, "a.png")
+    (root / "t.csv").write_text("image,label,x,y,w,h\na.png,mass,1,2,3,4\n")
+    return {"format": "table", "images": "images", "annotations": "t.csv", **BOXES}, "t.csv"
+
+
+def xlsx_table(root: Path) -> Trial:
+    picture(root, "a.png")
+    book = openpyxl.Workbook()
+    for row in (list(TABLE[0]), list(TABLE[0].values())):
+        book.worksheets[0].append(row)
+    book.save(root / "t.xlsx")
+    return {"format": "table", "images": "images", "annotations": "t.xlsx", **BOXES}, "t.xlsx"
+
+
+def parquet_table(root: Path) -> Trial:
+    picture(root, "a.png")
+    pq.write_table(pa.Table.from_pylist(TABLE), root / "t.parquet")
+    return {"format": "table", "images": "images", "annotations": "t.parquet", **BOXES}, "t.parquet"
+
+
+def mask(root: Path, ending: str) -> Trial:
+    picture(root, "a.png")
+    Image.fromarray(MASK).save(root / f"a.{ending}")
+    return {"format": "mask", "images": "images", "masks": "{stem}.*", "mask_labels": {255: "cyst"}}, f"a.{ending}"
+
+
+TRIALS: dict[str, Callable[[Path], Trial]] = {
+    **{f"folder-{ending}": lambda root, e=ending: pictures(root, e) for ending in ("png", "jpg", "tif", "webp", "bmp")},
+    **{f"mask-{ending}": lambda root, e=ending: mask(root, e) for ending in ("png", "gif", "tif")},
+    "voc": voc,
+    "yolo": yolo,
+    "coco": coco,
+    "table-csv": csv_table,
+    "table-xlsx": xlsx_table,
+    "table-parquet": parquet_table,
+}
+
+
+def read_all(source: dict[str, Any], root: Path) -> list[Case | Rejected]:
+    spec = TypeAdapter(SourceSpec).validate_python({"name": "s", "root": ".", "modality": "X-Ray"} | source)
+    return [outcome for item in list_items(spec, root) for outcome in read_item(spec, root, item)]
+
+
+def read_damaged(name: str, folder: Path, count: int) -> None:
+    """Read `count` damaged copies of a file; what comes out but cases, rejections and UserError ends the process."""
+    folder.mkdir(exist_ok=True)
+    source, file = TRIALS[name](folder)
+    whole = (folder / file).read_bytes()
+    assert any(isinstance(outcome, Case) for outcome in read_all(source, folder)), "the undamaged file is readable"
+    there = sorted(path.relative_to(folder) for path in folder.rglob("*"))
+    ground = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for number, mutant in enumerate(mutations(whole, count, seed=len(name))):
+        (folder / file).write_bytes(mutant)
+        signal.alarm(WATCHDOG_SECONDS)
+        try:
+            for outcome in read_all(source, folder):
+                assert isinstance(outcome, Case | Rejected)
+        except UserError as error:
+            assert "\n" not in str(error), f"mutant {number}: {error}"
+        except BadItem as error:
+            raise AssertionError(f"mutant {number}: BadItem got out: {error}") from error
+        signal.alarm(0)
+    assert sorted(path.relative_to(folder) for path in folder.rglob("*")) == there, "nothing is written"
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - ground) * 1024
+    assert grown < MOST_MEMORY, f"grew by {grown >> 20} MiB"
+
+
+def run(name: str, folder: Path, count: int) -> None:
+    """In a process of its own: a crash of a library would end the tests."""
+    done = subprocess.run(
+        [sys.executable, __file__, name, str(folder), str(count)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("name", TRIALS)
+def test_damaged_files_are_cases_or_reasons(tmp_path: Path, name: str) -> None:
+    run(name, tmp_path / "few", FEW)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", TRIALS)
+def test_two_thousand_damaged_files_are_cases_or_reasons(tmp_path: Path, name: str) -> None:
+    run(name, tmp_path / "many", MANY)
+
+
+def test_a_polygon_of_very_many_corners_is_read_or_refused_in_bounded_memory(tmp_path: Path) -> None:
+    source, _ = coco(tmp_path)
+    rng = np.random.default_rng(0)
+    for corners, kind in ((100_000, Rejected), (1_000, Case)):
+        polygon = (rng.random((corners, 2)) * (40, 30)).ravel().tolist()
+        annotation = {"image_id": 1, "category_id": 1, "segmentation": [polygon]}
+        (tmp_path / "coco.json").write_text(json.dumps(COCO | {"annotations": [annotation]}))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        (outcome,) = read_all(source, tmp_path)
+        assert isinstance(outcome, kind)
+        assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < MOST_MEMORY
+
+
+def test_a_picture_that_claims_to_be_huge_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    Image.new("L", (30_000, 30_000)).save(tmp_path / "bomb.png", compress_level=9)
+    (tmp_path / "images" / "a").mkdir(parents=True)
+    (tmp_path / "bomb.png").rename(tmp_path / "images" / "a" / "bomb.png")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    (outcome,) = read_all({"format": "folder", "images": "images"}, tmp_path)
+    assert isinstance(outcome, Rejected)
+    assert "limit" in outcome.reason
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) < 100 * 1024
+
+
+def test_loops_of_links_are_not_followed(tmp_path: Path) -> None:
+    source, _ = pictures(tmp_path, "png")
+    (tmp_path / "images" / "a" / "loop").symlink_to(tmp_path / "images")
+    (tmp_path / "images" / "a" / "self.png").symlink_to(tmp_path / "images" / "a" / "self.png")
+    outcomes = read_all(source, tmp_path)
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Case", "Case", "Rejected"]
+
+
+if __name__ == "__main__":
+    read_damaged(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
