@@ -28,7 +28,7 @@ def test_ray_gives_the_same_corpus(tmp_path: Path) -> None:
 def test_a_fault_of_a_source_is_one_line_from_ray_too(tmp_path: Path) -> None:
     write_sources(tmp_path)
     table = tmp_path / "skin" / "patients.csv"
-    table.write_text("file,patient\n")
+    table.write_text("file,patient\np0_0.png,p0\n")
     source = {
         "name": "skin",
         "format": "folder",

@@ -50,7 +50,7 @@ def test_the_page_shows_every_case_sample_and_box(corpus: Path) -> None:
     samples, cases = opened.samples(), list(opened.cases())
     assert len(page.all("article")) == len(cases)
     assert len(page.all("section")) == len(samples)
-    assert f"This page holds all {len(cases)} images." in page.words
+    assert f"This page holds all {len(cases)} cases." in page.words
     drawn = sorted((rect["x"], rect["y"], rect["width"], rect["height"]) for rect in page.all("rect"))
     boxes = [finding.box for case in cases for finding in case.findings if finding.box]
     assert drawn == sorted((str(x1), str(y1), str(x2 - x1), str(y2 - y1)) for x1, y1, x2, y2 in boxes)
@@ -74,7 +74,7 @@ def test_a_page_for_few_cases_says_so_and_takes_from_every_source(corpus: Path) 
     page = Page(browse(corpus, most_cases=4).read_text(encoding="utf-8"))
     assert [article["data-source"] for article in page.all("article")].count("skin") == 2
     assert [article["data-source"] for article in page.all("article")].count("polyps") == 2
-    assert "This page holds 4 of 17 images" in page.words
+    assert "This page holds 4 of 17 cases" in page.words
 
 
 def test_tables_and_plots_cover_every_sample(corpus: Path) -> None:

@@ -67,7 +67,7 @@ class Conversation:
     """Questions and answers that the source itself holds, by turns of user and assistant."""
 
     name: str
-    """What the source calls it: the number of its row, or its id."""
+    """Its file with the id that the source gives it, or with the number of its row; unique in a source."""
 
     turns: tuple[Turn, ...]
 
@@ -212,7 +212,7 @@ class Provenance:
     """How the text of a sample came to be, enough to check it again."""
 
     writer: str
-    """`template`, or the name of the language model."""
+    """`template`, `source` for what the source itself holds, or the name of the language model."""
 
     prompt_id: str
     """Key into the corpus's prompts.jsonl."""
@@ -233,11 +233,14 @@ class Sample:
 
     subset: Literal["caption", "percept", "instruct", "text-single", "text-multi"]
     kind: Kind
+
     granularity: str
+    """What is looked at: image, box; text where there is no image."""
+
     language: Language
 
     images: tuple[str, ...]
-    """sha256 names of the images."""
+    """sha256 names of the images; none for text alone."""
 
     width: int
     """Columns of the first image, 0 for text only."""

@@ -12,7 +12,7 @@ function apply() {
   const words = search.value.toLowerCase().trim();
   const wanted = selects.filter((select) => select.value).map((select) => [select.dataset.filter, select.value]);
   const fits = (element) => wanted.every(([name, value]) => !(name in element.dataset) || element.dataset[name] === value);
-  let images = 0;
+  let shown = 0;
   let samples = 0;
   for (const card of cards) {
     let visible = 0;
@@ -22,11 +22,11 @@ function apply() {
       visible += found;
     }
     card.element.hidden = !visible;
-    images += visible > 0;
+    shown += visible > 0;
     samples += visible;
   }
-  document.getElementById("shown").textContent = `Shown: ${images} images, ${samples} samples.`;
-  document.getElementById("empty").hidden = images > 0;
+  document.getElementById("shown").textContent = `Shown: ${shown} cases, ${samples} samples.`;
+  document.getElementById("empty").hidden = shown > 0;
 }
 
 search.addEventListener("input", apply);

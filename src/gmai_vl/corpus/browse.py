@@ -95,7 +95,7 @@ def _case(corpus: Corpus, row: Row, samples: list[dict[str, Any]]) -> dict[str, 
     return {
         **{key: row[key] for key in _CASE_COLUMNS},
         "negative": row["negative"]["en"] if row["negative"] else None,
-        "image": _data_uri(corpus.image(row["image"])),
+        "image": None if row["image"] is None else _data_uri(corpus.image(row["image"])),
         "labels": labels,
         "samples": samples,
     }
@@ -118,7 +118,7 @@ def _data_uri(pixels: NDArray[np.uint8]) -> str:
 
 
 def _values(cases: Sequence[dict[str, Any]], key: str) -> list[str]:
-    return sorted({case[key] for case in cases})
+    return sorted({case[key] for case in cases if case[key] is not None})
 
 
 def _asset(name: str) -> str:

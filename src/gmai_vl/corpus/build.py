@@ -44,7 +44,13 @@ def build(recipe_path: Path, out: Path, *, engine: Engine = "local", workers: in
     version is left as it is. Raises UserError for a fault in the recipe, a source that cannot be read as the recipe
     says, more quarantine than it allows, or an `out` that holds anything else.
     """
-    recipe = read_recipe(recipe_path)
+    return build_recipe(read_recipe(recipe_path), recipe_path, out, engine=engine, workers=workers)
+
+
+def build_recipe(
+    recipe: DataRecipe, recipe_path: Path, out: Path, *, engine: Engine = "local", workers: int = 1
+) -> Summary:
+    """Do what `build` does with a recipe that is read already; `recipe_path` is what its roots count from."""
     _check_folder(recipe, recipe_path, out)
     if (out / "manifest.json").exists():
         shutil.rmtree(out / PARTS, ignore_errors=True)  # the one thing that may be left to do

@@ -18,11 +18,10 @@ from gmai_vl.corpus.fingerprint import fingerprint
 from gmai_vl.corpus.images import stored_images
 from gmai_vl.corpus.parts import Part
 from gmai_vl.corpus.recipe import DataRecipe, recipe_sha256
-from gmai_vl.corpus.schema import CASES, LEDGER, Row, Table
+from gmai_vl.corpus.schema import CASES, LEDGER, Row, Table, content_of
 from gmai_vl.corpus.split import assign_sides
 from gmai_vl.corpus.tables import count, table_rows
-from gmai_vl.corpus.verify import visible
-from gmai_vl.foundation import UserError, atomic_file, write_json, write_text
+from gmai_vl.foundation import UserError, atomic_file, visible, write_json, write_text
 from gmai_vl.records import Split
 from gmai_vl.writing import prompt_texts
 
@@ -39,7 +38,7 @@ class _Fates:
     """Kept case -> side of the split."""
 
     twin_of: dict[str, str]
-    """Duplicate case -> the kept case with the same pixels."""
+    """Duplicate case -> the kept case that it is equal to, in words: same pixels or, of text alone, same words."""
 
 
 def merge_parts(parts: Sequence[Part], recipe: DataRecipe, corpus: Path) -> dict[str, Any]:
@@ -48,7 +47,7 @@ def merge_parts(parts: Sequence[Part], recipe: DataRecipe, corpus: Path) -> dict
     Does not look at the quarantine: `check_quarantine` comes before. Raises UserError if nothing is left to keep, or if
     the split goes by image though patients are known.
     """
-    heads = list(_rows_of(parts, corpus, "cases", ("case_id", "source", "image", "patient_id")))
+    heads = list(_heads(parts, corpus))
     fates = _fates(heads, recipe)
     if not fates.side_of:
         raise UserError("no item of any source could be used; look at labels, paths and subsets")
@@ -115,16 +114,23 @@ def _rows_of(parts: Sequence[Part], corpus: Path, table: Table, columns: Sequenc
         yield from part.read(corpus, table, columns).to_pylist()
 
 
+def _heads(parts: Sequence[Part], corpus: Path) -> Iterator[Row]:
+    """Yield what decides about a case: with `content`, but without the conversations that it may be computed from."""
+    columns = ("case_id", "source", "image", "patient_id")
+    for row in _rows_of(parts, corpus, "cases", (*columns, "conversations")):
+        yield {column: row[column] for column in columns} | {"content": content_of(row)}
+
+
 def _fates(heads: Sequence[Row], recipe: DataRecipe) -> _Fates:
-    first_of_image: dict[str, str] = {}
+    first_of_content: dict[str, str] = {}
     twin_of: dict[str, str] = {}
     units: dict[str, list[str]] = {}
     unit_of: dict[str, str] = {}
     for head in heads:
         case = head["case_id"]
-        first = first_of_image.setdefault(head["image"], case)
+        first = first_of_content.setdefault(head["content"], case)
         if first != case:
-            twin_of[case] = first
+            twin_of[case] = f"same {'words' if head['image'] is None else 'pixels'} as {first}"
             continue
         unit_of[case] = _unit(head, recipe)
         units.setdefault(head["source"], []).append(unit_of[case])
@@ -134,7 +140,7 @@ def _fates(heads: Sequence[Row], recipe: DataRecipe) -> _Fates:
 
 def _unit(head: Row, recipe: DataRecipe) -> str:
     if head["patient_id"] is None:
-        return f"image {head['image']}"
+        return f"image {head['content']}"
     if recipe.split.by == "image":
         raise UserError(f"split.by: image, but source `{head['source']}` names patients; write `by: patient`")
     return f"patient {head['patient_id']}"
@@ -178,7 +184,7 @@ def _write_ledger(parts: Sequence[Part], fates: _Fates, corpus: Path) -> None:
             for row in rows:
                 twin = fates.twin_of.get(f"{row['source']}/{row['item']}") if row["outcome"] == "kept" else None
                 if twin is not None:
-                    row |= {"outcome": "duplicate", "reason": f"same pixels as {twin}"}
+                    row |= {"outcome": "duplicate", "reason": twin}
             file.write_table(pa.Table.from_pylist(rows, schema=LEDGER))
 
 

@@ -12,9 +12,9 @@ from gmai_vl.corpus.images import store_image
 from gmai_vl.corpus.recipe import DataRecipe, recipe_sha256, source_root
 from gmai_vl.corpus.schema import SCHEMAS, Row, Table, case_row, sample_row
 from gmai_vl.foundation import BadItem, atomic_file, canonical_json, sha256_of_text
-from gmai_vl.records import Case, Rejected
+from gmai_vl.records import Case, Rejected, Sample
 from gmai_vl.sources import SourceSpec, list_items, read_item
-from gmai_vl.writing import write_samples
+from gmai_vl.writing import write_given, write_samples
 
 PARTS = ".parts"
 """Folder of an unfinished corpus."""
@@ -55,10 +55,11 @@ def plan_parts(recipe: DataRecipe, recipe_path: Path) -> list[Part]:
     for source in recipe.sources:
         root = source_root(recipe_path, source)
         items = list_items(source, root)
+        annotations = _state(root, getattr(source, "annotations", None) or "")
         size = min(max(len(items) // _PARTS_PER_SOURCE, _FEWEST_ITEMS), _MOST_ITEMS)
         for start in range(0, len(items), size):
             some = tuple(items[start : start + size])
-            states = [_state(root / item) for item in some]
+            states = [*(_state(root, item) for item in some), annotations]
             key = sha256_of_text(canonical_json([recipe_hash, __version__, source.name, some, states]))
             parts.append(Part(number=len(parts), source=source, root=root, items=some, key=key))
     return parts
@@ -80,13 +81,7 @@ def make_part(part: Part, recipe: DataRecipe, corpus: Path) -> None:
 
 def _keep(case: Case, part: Part, recipe: DataRecipe, corpus: Path, rows: dict[Table, list[Row]]) -> None:
     try:
-        samples = write_samples(
-            case,
-            seed=recipe.seed,
-            languages=recipe.languages,
-            subsets=recipe.subsets,
-            answer_with=recipe.writer.answer_with,
-        )
+        samples = _written(case, recipe)
     except BadItem as bad:
         rows["ledger"].append(_ledger_row(part, case.item, "quarantined", str(bad)))
         return
@@ -94,19 +89,32 @@ def _keep(case: Case, part: Part, recipe: DataRecipe, corpus: Path, rows: dict[T
         reason = f"nothing can be written about it for the subsets {', '.join(recipe.subsets)}"
         rows["ledger"].append(_ledger_row(part, case.item, "excluded", reason))
         return
-    store_image(corpus, case)
+    if case.has_image:
+        store_image(corpus, case)
     rows["cases"].append(case_row(case))
     rows["samples"] += map(sample_row, samples)
     rows["ledger"].append(_ledger_row(part, case.item, "kept", None))
+
+
+def _written(case: Case, recipe: DataRecipe) -> list[Sample]:
+    """Write what the annotation allows, then what the source itself asks and answers."""
+    subsets, answer_with = recipe.subsets, recipe.writer.answer_with
+    samples: list[Sample] = []
+    if case.task != "qa":
+        samples = write_samples(
+            case, seed=recipe.seed, languages=recipe.languages, subsets=subsets, answer_with=answer_with
+        )
+    return samples + write_given(case, subsets=subsets, answer_with=answer_with, first_number=len(samples))
 
 
 def _ledger_row(part: Part, item: str, outcome: str, reason: str | None) -> Row:
     return {"source": part.source.name, "item": item, "outcome": outcome, "reason": reason}
 
 
-def _state(path: Path) -> list[int] | None:
-    """Tell a changed file from an unchanged one; None where an item is no file."""
-    if not path.is_file():
-        return None
-    state = path.stat()
-    return [state.st_size, state.st_mtime_ns]
+def _state(root: Path, item: str) -> list[int] | None:
+    """Tell a changed file from an unchanged one; of `file@row=12` that is the file. None where there is none."""
+    for path in (root / item, root / item.partition("@")[0]):
+        if path.is_file():
+            state = path.stat()
+            return [state.st_size, state.st_mtime_ns]
+    return None

@@ -49,12 +49,12 @@ class Corpus:
     def cases(self) -> Iterator[Case]:
         """Yield the cases with their images, in row order."""
         for row in table_rows(self.path, "cases"):
-            yield case_of(row, self.image(row["image"]))
+            yield self._case(row)
 
     def case(self, case_id: str) -> Case:
         """Return one case with its image. Raises UserError if the corpus has none of that id."""
         for row in self._rows("cases", {"case_id": (case_id,)}):
-            return case_of(row, self.image(row["image"]))
+            return self._case(row)
         raise UserError(f"{self.path}: no case `{case_id}`; run `gmai data verify {self.path}`")
 
     def image(self, sha256: str) -> NDArray[np.uint8]:
@@ -70,6 +70,9 @@ class Corpus:
         """Prompt id -> text."""
         lines = (self.path / "prompts.jsonl").read_text(encoding="utf-8").splitlines()
         return {entry["prompt_id"]: entry["text"] for entry in map(json.loads, lines)}
+
+    def _case(self, row: Row) -> Case:
+        return case_of(row, np.zeros((0, 0), np.uint8) if row["image"] is None else self.image(row["image"]))
 
     def _rows(self, table: Table, wanted: Mapping[str, Collection[str] | None]) -> Iterator[Row]:
         """Yield the rows whose columns hold one of the wanted values; None wants all."""

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -15,7 +15,7 @@ NAME = r"[\w.-]+"
 """Names stand in ids and file names."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Subset = Literal["caption", "percept", "instruct"]
+Subset = Literal["caption", "percept", "instruct", "text-single", "text-multi"]
 
 
 def _adds_up(shares: dict[Language, float]) -> dict[Language, float]:
@@ -60,9 +60,9 @@ class DataRecipe(Settings):
     name: Annotated[str, Field(pattern=f"^{NAME}$", max_length=100)]
     seed: int = 0
     languages: Annotated[dict[Language, Share], Field(min_length=1), AfterValidator(_adds_up)]
-    """Language -> share of the samples; adds up to 1."""
+    """Language -> share of the samples; adds up to 1. What a source itself says keeps its language."""
 
-    subsets: Annotated[tuple[Subset, ...], Field(min_length=1)] = ("caption", "percept", "instruct")
+    subsets: Annotated[tuple[Subset, ...], Field(min_length=1)] = get_args(Subset)
     split: SplitShares = SplitShares()
     writer: Writer = Writer()
     max_quarantined: Share = 0.2

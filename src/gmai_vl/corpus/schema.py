@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gmai_vl.foundation import canonical_json
+from gmai_vl.foundation import canonical_json, sha256_of_text
 from gmai_vl.records import Box, Case, Conversation, Finding, ImageRef, Provenance, Region, Sample, Turn
 from gmai_vl.sources.rle import decode_mask, encode_mask
 from gmai_vl.vocabulary import Term
@@ -102,7 +102,7 @@ def case_row(case: Case) -> Row:
         "source": case.source,
         "item": case.item,
         "split": None,
-        "image": case.image_sha256,
+        "image": case.image_sha256 if case.has_image else None,
         "width": case.width,
         "height": case.height,
         "modality": case.modality,
@@ -124,6 +124,17 @@ def case_row(case: Case) -> Row:
         "url": case.url,
         "deidentified": None if case.deidentified is None else canonical_json(case.deidentified),
     }
+
+
+def content_of(row: Row) -> str:
+    """Return what no two cases of a corpus may share: the name of the image, or for text alone a hash of what is said.
+
+    `row` needs the columns `image` and `conversations`.
+    """
+    if row["image"] is not None:
+        return str(row["image"])
+    said = [conversation | {"name": None} for conversation in json.loads(row["conversations"])]
+    return f"text-{sha256_of_text(canonical_json(said))}"
 
 
 def case_of(row: Row, pixels: NDArray[np.uint8]) -> Case:

@@ -112,20 +112,21 @@ def _card(manifest: Mapping[str, Any], tables: Mapping[str, Mapping[str, int]]) 
             f"# {_cell(manifest['name'])}",
             "**Research use only, not for diagnosis.**",
             f"Instruction data about medical images: {counts['samples']:,} samples on "
-            f"{counts['cases']:,} images{patients}. Languages: {', '.join(tables['language'])}.",
+            f"{counts['cases']:,} cases (an image, or text alone){patients}. "
+            f"Languages: {', '.join(tables['language'])}.",
             "## Sources and licences",
             "The licence of a source holds for its images and for the texts written about them. "
             "Every row of the samples names its own.",
-            _table(["source", "format", "images", "samples", "licence", "from"], sources),
+            _table(["source", "format", "cases", "samples", "licence", "from"], sources),
             "## Splits",
             f"The smallest thing that never stands on two sides is the {manifest['split_unit']}. "
-            "Pixel-equal images are kept once.",
-            _table(["side", "images", "samples"], sides),
+            "Pixel-equal images and equal texts are kept once.",
+            _table(["side", "cases", "samples"], sides),
             "## How it was made",
             f"Built by gmai-vl {manifest['tool_version']} from the recipe in manifest.json "
             f"(sha256 `{manifest['recipe_sha256']}`), seed {recipe['seed']}. The texts were written by "
-            "templates from facts computed from the annotation; each sample carries the facts, the prompt and "
-            "the checks that it passed. "
+            "templates from facts computed from the annotation, or are those of a source that holds questions itself "
+            "(form `given`); each sample carries the facts, the prompt and the checks that it passed. "
             f"Fingerprint `{manifest['fingerprint']}`.",
             "What became of the items of the sources (reasons: ledger.parquet):",
             _table(["outcome", "items"], outcomes),

@@ -18,14 +18,9 @@ def trace(corpus: Path, sample_id: str) -> dict[str, Any]:
     case = opened.case(sample.case_id)
     return {
         "sample": sample.id,
-        "image": {
-            "file": str(image_path(corpus, case.image_sha256)),
-            "sha256": case.image_sha256,
-            "width": case.width,
-            "height": case.height,
-        },
+        "image": _image(corpus, case),
         "source": _source(opened, case, sample),
-        "annotation": _annotation(case),
+        "annotation": _annotation(case) | {"conversation": _said(case, sample)},
         "facts": sample.provenance.facts,
         "prompt": {
             "id": sample.provenance.prompt_id,
@@ -46,6 +41,13 @@ def trace(corpus: Path, sample_id: str) -> dict[str, Any]:
             key: opened.manifest[key] for key in ("name", "recipe_sha256", "tool_version", "fingerprint", "use")
         },
     }
+
+
+def _image(corpus: Path, case: Case) -> dict[str, Any] | None:
+    if not case.has_image:
+        return None
+    sha256 = case.image_sha256
+    return {"file": str(image_path(corpus, sha256)), "sha256": sha256, "width": case.width, "height": case.height}
 
 
 def _source(corpus: Corpus, case: Case, sample: Sample) -> dict[str, Any]:
@@ -85,6 +87,13 @@ def _annotation(case: Case) -> dict[str, Any]:
         "negative": case.negative.en if case.negative else None,
         "label_set": [label.en for label in case.label_set],
     }
+
+
+def _said(case: Case, sample: Sample) -> list[dict[str, str]] | None:
+    """Return what the source itself asks and answers, where the sample repeats that."""
+    name = sample.provenance.facts.get("conversation")
+    turns = [turn for each in case.conversations if each.name == name for turn in each.turns]
+    return [{"role": turn.role, "text": _shown(turn)} for turn in turns] or None
 
 
 def _shown(turn: Turn) -> str:

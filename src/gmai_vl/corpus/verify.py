@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 from gmai_vl.corpus.fingerprint import fingerprint
 from gmai_vl.corpus.images import load_image, stored_images
 from gmai_vl.corpus.reader import WITHDRAWING
-from gmai_vl.corpus.schema import SCHEMAS, Row, case_of, letters, sample_of
+from gmai_vl.corpus.schema import SCHEMAS, Row, case_of, content_of, letters, sample_of
 from gmai_vl.corpus.tables import count, table_files, table_rows
-from gmai_vl.foundation import BadItem, UserError, progress
+from gmai_vl.foundation import BadItem, UserError, progress, visible
 from gmai_vl.records import Case
 from gmai_vl.sources.geometry import outer_box
 from gmai_vl.sources.rle import decode_mask
@@ -30,7 +30,10 @@ class _Known:
     """A case as its samples must agree with it; without pixels and masks, so that all cases fit into memory."""
 
     case: Case
-    image: str
+    image: str | None
+    content: str
+    """What no other case may hold too: the image, or for text alone a hash of the words."""
+
     split: str
 
 
@@ -99,13 +102,18 @@ def _cases(corpus: Path, cases: dict[str, _Known]) -> Iterator[str]:
             yield f"{name}: split {row['split']}"
         for finding in row["findings"]:
             yield from _finding(row, finding, f"{name}: {finding['label']['en']}")
-        if row["width"] < 1 or row["height"] < 1:
-            yield f"{name}: is {row['width']}x{row['height']} pixels"
+        is_text = row["dimension"] == "text"
+        if is_text != (row["image"] is None) or is_text != (row["width"] < 1 or row["height"] < 1):
+            yield f"{name}: has dimension {row['dimension']}, {row['width']}x{row['height']} pixels of {row['image']}"
             continue
         no_masks = [finding | {"mask": None} for finding in row["findings"]]
         no_pixels = np.broadcast_to(np.uint8(0), (row["height"], row["width"]))
-        case = case_of(row | {"findings": no_masks}, no_pixels)
-        cases[row["case_id"]] = _Known(case=case, image=row["image"], split=row["split"])
+        try:
+            case, content = case_of(row | {"findings": no_masks}, no_pixels), content_of(row)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            yield f"{name}: its conversations cannot be read: {error!r}"
+            continue
+        cases[row["case_id"]] = _Known(case=case, image=row["image"], content=content, split=row["split"])
 
 
 def _finding(row: Row, finding: Row, name: str) -> Iterator[str]:
@@ -130,7 +138,7 @@ def _finding(row: Row, finding: Row, name: str) -> Iterator[str]:
 
 
 def _images(corpus: Path, cases: dict[str, _Known]) -> Iterator[str]:
-    sizes = {known.image: (known.case.width, known.case.height) for known in cases.values()}
+    sizes = {known.image: (known.case.width, known.case.height) for known in cases.values() if known.image is not None}
     for image, size in progress(sorted(sizes.items()), "images", len(sizes)):
         try:
             pixels = load_image(corpus, image)
@@ -169,7 +177,7 @@ def _samples(corpus: Path, cases: dict[str, _Known]) -> Iterator[str]:
 
 def _against_case(row: Row, known: _Known) -> Iterator[str]:
     case = known.case
-    if row["images"] != [known.image]:
+    if row["images"] != ([] if known.image is None else [known.image]):
         yield f"its images are not that of its case, {known.image}"
     if (row["width"], row["height"]) != (case.width, case.height):
         yield f"says {row['width']}x{row['height']}, its case {case.width}x{case.height}"
@@ -244,9 +252,9 @@ def _split(cases: dict[str, _Known]) -> Iterator[str]:
     for patient, splits in sorted(sides.items()):
         if len(splits) > 1:
             yield f"patient {patient}: stands on several sides of the split: {', '.join(sorted(map(str, splits)))}"
-    for image, times in Counter(known.image for known in cases.values()).items():
+    for content, times in Counter(known.content for known in cases.values()).items():
         if times > 1:
-            yield f"image {image}: {times} cases have the same pixels"
+            yield f"{content}: {times} cases have the same pixels, or the same words without any"
 
 
 def _ledger(corpus: Path, cases: dict[str, _Known]) -> Iterator[str]:
@@ -278,8 +286,3 @@ def _manifest(corpus: Path) -> Iterator[str]:
 
 def _is_inside(box: list[int], width: int, height: int) -> bool:
     return len(box) == 4 and 0 <= box[0] < box[2] <= width and 0 <= box[1] < box[3] <= height
-
-
-def visible(text: str) -> str:
-    """Make control characters visible: the text may come from a file that somebody else wrote."""
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

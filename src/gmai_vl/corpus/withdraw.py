@@ -93,7 +93,7 @@ def _take_out(corpus: Path, source: str) -> None:
     """Rewrite the tables without `source`, then remove its images. Each step may be done again."""
     for left in corpus.rglob(".*.tmp"):  # of a killed withdrawal
         left.unlink()
-    twins = f"same pixels as {source}/"
+    twins = (f"same pixels as {source}/", f"same words as {source}/")
     reason = f"same pixels as a picture of `{source}`, which was withdrawn; build anew to take it from here"
 
     def others(rows: list[Row]) -> list[Row]:

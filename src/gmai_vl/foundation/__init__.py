@@ -1,7 +1,7 @@
 """What every room stands on: errors, safe files, checked settings, progress, seeded choice."""
 
 from gmai_vl.foundation.chance import stable_fraction, stable_rng, stable_shuffle
-from gmai_vl.foundation.errors import BadItem, UserError, nearest
+from gmai_vl.foundation.errors import BadItem, UserError, nearest, visible
 from gmai_vl.foundation.files import (
     atomic_file,
     canonical_json,
@@ -31,6 +31,7 @@ __all__ = [
     "stable_fraction",
     "stable_rng",
     "stable_shuffle",
+    "visible",
     "write_json",
     "write_text",
 ]

@@ -21,5 +21,10 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     by_lower = {candidate.lower(): candidate for candidate in known}
     close = [by_lower[match] for match in get_close_matches(name.lower(), by_lower, n=count, cutoff=0.6)]
     if close:
-        return "did you mean " + " or ".join(f"`{match}`" for match in close) + "?"
-    return "known: " + ", ".join(f"`{candidate}`" for candidate in known)
+        return "did you mean " + " or ".join(f"`{visible(match)}`" for match in close) + "?"
+    return "known: " + ", ".join(f"`{visible(candidate)}`" for candidate in known)
+
+
+def visible(text: str) -> str:
+    """Make control characters visible: the text may come from a file that somebody else wrote."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

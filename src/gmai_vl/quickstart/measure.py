@@ -51,7 +51,8 @@ def measure(
     if not choices:
         return None
     questions = choices + boxes
-    exchanged = exchange_images(questions, seed) if len({question.patient for question in questions}) > 1 else []
+    shown = {question.patient for question in questions if question.images}
+    exchanged = exchange_images(questions, seed) if len(shown) > 1 else []
     responses = {
         "trained": ask(trained, questions, corpus.image, out / "trained.jsonl", batch_size=QUESTIONS_AT_ONCE),
         "images exchanged": ask(

@@ -107,6 +107,7 @@ def _part(corpus: Corpus, evaluation: Path, seed: int, own_data: bool) -> dict[s
         "answers": [
             _answer(corpus, entry, response)
             for entry, response in answers(corpus, evaluation, "test", seed, SHOWN_ANSWERS)
+            if entry.question.images
         ]
         if results
         else [],
@@ -221,7 +222,7 @@ def _answer(corpus: Corpus, entry: Judged, response: str) -> dict[str, Any]:
 def _examples(corpus: Corpus, seed: int) -> list[dict[str, Any]]:
     """Return images of different modalities, each with what was written about it."""
     by_case: dict[str, list[Sample]] = {}
-    for sample in corpus.samples(split="train"):
+    for sample in (sample for sample in corpus.samples(split="train") if sample.images):
         by_case.setdefault(sample.case_id, []).append(sample)
     by_modality: dict[str | None, list[list[Sample]]] = {}
     for case_id in stable_shuffle(sorted(by_case), seed):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from gmai_vl.foundation import BadItem, UserError, is_inside
+from gmai_vl.foundation import BadItem, UserError, is_inside, visible
 from gmai_vl.sources.spec import BoxedSource
 
 
@@ -54,8 +54,8 @@ def plain_name(name: str) -> str:
     What no file can be called (control characters, halves of characters, parts of more than 255 bytes) is written out
     or cut, so that there is no such file and the item is told as missing.
     """
-    escaped = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in name)
-    return "/".join(part if len(part.encode()) <= 255 else f"{part[:50]}..." for part in escaped.split("/"))[:1000]
+    parts = visible(name).split("/")
+    return "/".join(part if len(part.encode()) <= 255 else f"{part[:50]}..." for part in parts)[:1000]
 
 
 def file_of(root: Path, item: str, pattern: str) -> Path:

@@ -1,17 +1,17 @@
-"""Tables of annotations: CSV, TSV, XLSX or Parquet, every cell as text."""
+"""Tables of labels: CSV, TSV, XLSX or Parquet, every cell as text."""
 
-import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gmai_vl.foundation import UserError, nearest
+from gmai_vl.foundation import BadItem, UserError, nearest
+from gmai_vl.sources.entries import READERS, Entry
 
 MAX_BYTES = 2**30
 """Of a table, which is held in memory once read."""
-
-SUFFIXES = (".csv", ".tsv", ".xlsx", ".parquet")
+MAX_XLSX_BYTES = 2**26
+"""Of a packed workbook, which unpacks to many times that."""
 
 Cells = dict[str, str]
 """Column -> text without blanks about it; "" for an empty cell."""
@@ -23,70 +23,52 @@ def check_table(path: Path, place: str) -> None:
         raise UserError(f"{place}: {path} is no file; write it relative to `root`")
 
 
-def read_rows(path: Path, place: str, columns: Sequence[str]) -> tuple[Cells, ...]:
+def read_rows(path: Path, place: str, columns: Sequence[str]) -> list[Cells]:
     """Return the given columns of all rows, in their order.
 
     Raises UserError, beginning with `place`, if the file is absent, too large, damaged, or lacks a column.
     """
     check_table(path, place)
+    readers = {kind: READERS[kind] for kind in (".csv", ".tsv", ".parquet")} | {".xlsx": _workbook}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise UserError(f"{place}: {path.name} does not end in {', '.join(readers)}")
     if path.stat().st_size > MAX_BYTES:
-        raise UserError(f"{place}: {path} is larger than {MAX_BYTES} bytes; split it")
-    if path.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{place}: {path.name} does not end in {', '.join(SUFFIXES)}")
+        raise UserError(f"{place}: {path.name} is larger than {MAX_BYTES} bytes; split it")
+    columns = list(dict.fromkeys(columns))
+    rows: list[Cells] = []
     try:
-        return tuple(_READERS[path.suffix.lower()](path, list(dict.fromkeys(columns))))
-    except _NoColumnError as missing:
-        raise UserError(f"{place}: {path} has no column {missing}") from None
-    except Exception as error:  # noqa: BLE001  three libraries, each with its own; whatever it is, the table is unusable
-        raise UserError(f"{place}: {path} cannot be read: {' '.join(str(error).split())[:200]}") from None
+        for entry in reader(path, columns):
+            if isinstance(entry, BadItem):
+                raise entry
+            if missing := [column for column in columns if column not in entry]:
+                raise UserError(f"{place}: {path} has no column `{missing[0]}`; {nearest(missing[0], entry)}")
+            rows.append({column: _text(entry[column]) for column in columns})
+    except BadItem as bad:
+        raise UserError(f"{place}: {path} cannot be read: row {len(rows) + 1}: {bad}") from None
+    if not rows:
+        raise UserError(f"{place}: {path} holds no rows")
+    return rows
 
 
-class _NoColumnError(Exception):
-    pass
-
-
-def _csv_rows(path: Path, columns: Sequence[str]) -> Iterator[Cells]:
-    csv.field_size_limit(2**24)
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        rows = csv.DictReader(stream, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-        _check(columns, [name or "" for name in rows.fieldnames or ()])
-        for row in rows:
-            yield {column: (row[column] or "").strip() for column in columns}
-
-
-def _xlsx_rows(path: Path, columns: Sequence[str]) -> Iterator[Cells]:
+def _workbook(path: Path, wanted: Sequence[str]) -> Iterator[Entry | BadItem]:
+    """Read the first sheet of a workbook; formulas count with the values that were stored with them."""
     from openpyxl import load_workbook
 
-    book = load_workbook(path, read_only=True, data_only=True)
+    if path.stat().st_size > MAX_XLSX_BYTES:
+        raise BadItem(f"is larger than {MAX_XLSX_BYTES} bytes; write it as CSV or Parquet")
     try:
+        book = load_workbook(path, read_only=True, data_only=True)
         rows = book.worksheets[0].iter_rows(values_only=True)
         head = [_text(cell) for cell in next(rows, ())]
-        _check(columns, head)
-        places = {column: head.index(column) for column in columns}
         for row in rows:
             if any(cell is not None for cell in row):
-                yield {column: _text(row[place]) if place < len(row) else "" for column, place in places.items()}
-    finally:
+                yield dict.fromkeys(head) | dict(zip(head, row, strict=False))
         book.close()
-
-
-def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[Cells]:
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path) as file:
-        _check(columns, file.schema_arrow.names)
-        for batch in file.iter_batches(columns=list(columns)):
-            for row in batch.to_pylist():
-                yield {column: _text(row[column]) for column in columns}
-
-
-_READERS = {".csv": _csv_rows, ".tsv": _csv_rows, ".xlsx": _xlsx_rows, ".parquet": _parquet_rows}
-
-
-def _check(columns: Sequence[str], known: Sequence[str]) -> None:
-    for column in columns:
-        if column not in known:
-            raise _NoColumnError(f"`{column}`; {nearest(column, known)}")
+    except BadItem:
+        raise
+    except Exception as error:  # noqa: BLE001  zip, XML and the library itself, each with its own
+        raise BadItem(f"is no readable workbook: {' '.join(str(error).split())[:200]}") from None
 
 
 def _text(cell: Any) -> str:

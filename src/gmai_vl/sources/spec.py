@@ -70,7 +70,7 @@ class MaskSource(MaskedSource):
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if self.mask_label is None and (self.threshold is None) == (not self.mask_labels):
-            raise ValueError("give `mask_labels`, `mask_label`, or `threshold` with one entry in `labels`")
+            raise ValueError("give either `mask_labels`, or `threshold` with one entry in `labels`, or `mask_label`")
         if self.mask_label is None and self.threshold is not None and len(self.positive_labels()) != 1:
             raise ValueError("`threshold` needs one entry in `labels` that names what is above it")
         return self

@@ -1,6 +1,7 @@
 """Instruction data from cases: facts, questions, wording, and the check that holds text against annotation."""
 
 from gmai_vl.writing.facts import CaseFacts, FindingFacts, facts_of
+from gmai_vl.writing.given import write_given
 from gmai_vl.writing.markup import box_markup, boxes_markup, grounding_markup, parse_boxes, share_box
 from gmai_vl.writing.phrases import prompt_texts
 from gmai_vl.writing.questions import FORMS
@@ -19,5 +20,6 @@ __all__ = [
     "parse_boxes",
     "prompt_texts",
     "share_box",
+    "write_given",
     "write_samples",
 ]

@@ -70,8 +70,15 @@ def any_prompt(key: str, style: Style, language: Language, rng: random.Random) -
     return prompt(key, style, language, rng.randrange(len(wording(language)["questions"][key])))
 
 
+def given_prompt(style: ChoiceStyle | None, language: Language) -> tuple[str, str]:
+    """Return id and text of how a question of the source's own is asked: as it is, or as a choice with its options."""
+    if style is None:
+        return f"source/given/{language}/0", "{question}"
+    return f"source/given-{style}/{language}/0", "{question}\n{options}\n" + wording(language)["instructions"][style][0]
+
+
 def prompt_texts() -> dict[str, str]:
-    """Return the text of every prompt id that the template writer uses, with its slots open."""
+    """Return the text of every prompt id that the writers without a language model use, with its slots open."""
     return dict(_all_prompts())
 
 
@@ -81,6 +88,8 @@ def _all_prompts() -> Iterator[tuple[str, str]]:
             for style in styles:
                 for index in range(len(wording(language)["questions"][key])):
                     yield prompt(key, style, language, index)
+        for choice in (None, "mcq", "mcq-text"):
+            yield given_prompt(choice, language)
         yield (f"template/dialogue/{language}/0", "facts.turns names the prompt of every turn")
 
 

@@ -35,8 +35,8 @@ Form = Literal[
     "grounding",
 ]
 
-FORMS: tuple[str, ...] = ("caption", "region-caption", *get_args(Form), "dialogue")
-"""All that a sample of the template writer can be."""
+FORMS: tuple[str, ...] = ("caption", "region-caption", *get_args(Form), "dialogue", "given")
+"""All that a sample can be; given: what the source itself asks and answers."""
 
 T = TypeVar("T")
 

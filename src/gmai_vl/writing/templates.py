@@ -70,7 +70,7 @@ def write_samples(
         drafts += [("percept", [exchange]) for exchange in _perceptions(facts, chance, choice)]
     if "instruct" in subsets:
         drafts += [("instruct", exchanges) for exchanges in _instructions(facts, chance)]
-    return [_checked(_sample(case, facts, number, *draft), case) for number, draft in enumerate(drafts)]
+    return [checked(_sample(case, facts, number, *draft), case) for number, draft in enumerate(drafts)]
 
 
 def _captions(facts: CaseFacts, chance: _Chance) -> Iterator[Exchange]:
@@ -149,7 +149,7 @@ def _sample(case: Case, facts: CaseFacts, number: int, subset: Subset, exchanges
     if several:
         told |= {"turns": [exchange.as_json() for exchange in exchanges]}
     return Sample(
-        id=_sample_id(case, number),
+        id=sample_id(case, number),
         subset=subset,
         kind="dialogue" if several else first.kind,
         granularity="image" if several else first.granularity,
@@ -177,14 +177,15 @@ def _sample(case: Case, facts: CaseFacts, number: int, subset: Subset, exchanges
     )
 
 
-def _checked(sample: Sample, case: Case) -> Sample:
+def checked(sample: Sample, case: Case) -> Sample:
+    """Return the sample with the results of its checks. A failed one is a fault of the writer's: AssertionError."""
     checks = check_sample(sample, case)
     failed = {name: result for name, result in checks.items() if result is not True}
     assert not failed, f"{sample.id}: {failed}"
     return replace(sample, provenance=replace(sample.provenance, checks=checks))
 
 
-def _sample_id(case: Case, number: int) -> str:
+def sample_id(case: Case, number: int) -> str:
     """Return `2d#cls#x-ray#source#folder#label#file#n`, each part with `#`, `%` and control characters escaped."""
     labels = sorted({finding.label.en for finding in case.findings}) or [case.negative.en if case.negative else ""]
     parts = (

@@ -22,6 +22,8 @@ REGION_BEGINS = {"en": "This region", "zh": "该区域"}
 def check_sample(sample: Sample, case: Case) -> Checks:
     """Check every question and answer of `sample` against `case`; a dialogue's checks begin with the turn's number."""
     told = sample.provenance.facts
+    if told["form"] == "given":
+        return _check_given(sample, case)
     texts = [turn.text for turn in sample.turns]
     if told["form"] != "dialogue":
         return _check(told, texts[0], texts[1], sample.language, case)
@@ -53,6 +55,37 @@ def _check(told: Mapping[str, Any], question: str, said: str, language: Language
         whole = all(name in said for name in true) and len(said) == len(wording(language)["join"].join(true))
         return checks | {"answer": whole or f"`{said}` is not all of {sorted(true)}"}
     return checks | {"answer": said in true or f"`{said}` is none of {sorted(true)}"}
+
+
+def _check_given(sample: Sample, case: Case) -> Checks:
+    """Check that a sample says what the source says: its turns, and below the question of a choice its options."""
+    name = sample.provenance.facts["conversation"]
+    source = next((each for each in case.conversations if each.name == name), None)
+    if source is None:
+        return {"conversation": f"its case has no conversation `{name}`"}
+    asked, said, rounds = sample.turns[0].text, sample.turns[-1].text, len(source.turns) // 2
+    checks: Checks = {
+        "language": sample.language == source.language or f"is in {sample.language}, its source in {source.language}",
+        "options": sample.options == source.options or f"{sample.options} for {source.options}",
+        "subset": sample.subset == ("instruct" if sample.images else "text-multi" if rounds > 1 else "text-single")
+        or f"{rounds} rounds and {len(sample.images)} images in {sample.subset}",
+    }
+    if source.options is not None:
+        listed = "".join(f"\n{letter}. {text}" for letter, text in source.options.items())
+        instructions = wording(source.language)["instructions"]
+        letter, text = str(source.answer), source.options.get(str(source.answer))
+        ends = {letter: instructions["mcq"], text: instructions["mcq-text"]}.get(said, [])
+        whole = [f"{source.turns[0].text}{listed}\n{end}" for end in ends]
+        return checks | {
+            "turns": asked in whole or f"`{asked}` and `{said}` are not what the source asks and answers",
+            "answer": (sample.kind, sample.answer) == ("mcq", letter) or f"{sample.kind} with {sample.answer}",
+        }
+    right = {"dialogue": None, "open": said, "closed": said.lower().rstrip(".。!！")}.get(sample.kind, "")
+    return checks | {
+        "turns": sample.turns == source.turns or "they are not those of the source",
+        "answer": (sample.answer == right and (sample.kind == "dialogue") == (rounds > 1))
+        or f"{sample.kind} with {sample.answer} for {rounds} rounds",
+    }
 
 
 def _true_answers(told: Mapping[str, Any], question: str, language: Language, case: Case) -> set[str]:

@@ -1,11 +1,14 @@
 """`gmai data build`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from gmai_vl.cli.data.shared import JsonFile, print_table, write_result
+
+if TYPE_CHECKING:  # the corpus's libraries are loaded by the commands that need them
+    from gmai_vl.corpus import Summary
 
 
 def build(
@@ -23,8 +26,12 @@ def build(
     """
     from gmai_vl.corpus import build as build_corpus
 
-    summary = build_corpus(recipe, out, engine=engine, workers=workers)
-    counts = summary.counts
+    print_summary(build_corpus(recipe, out, engine=engine, workers=workers), json)
+
+
+def print_summary(summary: "Summary", json: Path | None) -> None:
+    """Print what a build came to, and write it as JSON where the user asked for it."""
+    counts, out = summary.counts, summary.corpus
     if summary.new_parts == summary.reused_parts == 0:
         typer.echo(f"{out}: was finished before; nothing to do")
     elif summary.reused_parts:

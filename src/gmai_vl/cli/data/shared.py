@@ -15,7 +15,7 @@ def print_table(title: str, columns: dict[str, dict[str, int]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from gmai_vl.corpus.verify import visible
+    from gmai_vl.foundation import visible
 
     table = Table(title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for name in columns:
@@ -32,7 +32,7 @@ def print_step(step: str, content: Any) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from gmai_vl.corpus.verify import visible
+    from gmai_vl.foundation import visible
 
     console = Console()
     console.print(Text(step, style="bold cyan"))
