@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import typer
+import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from typer.testing import CliRunner
 
@@ -186,3 +187,21 @@ def test_a_mistake_in_the_data_is_told_before_anything_is_written(base: Path, tm
     with pytest.raises(UserError, match=r"nowhere: no finished corpus"):
         train(recipe(out=str(tmp_path / "run"), stages=[stage]), base=base)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_corpus_that_shares_with_the_test_set_is_not_trained_on(base: Path, tmp_path: Path) -> None:
+    corpus = Corpus(base / "corpus")
+    trained = next(row for row in corpus.rows("cases") if row["split"] == "train")
+    (base / "tested").mkdir(exist_ok=True)
+    picture = base / "corpus" / "images" / trained["image"][:2] / f"{trained['image']}.png"
+    (base / "tested" / "a.png").write_bytes(picture.read_bytes())
+    data = yaml.safe_load(RECIPE)
+    data["stages"] = data["stages"][:1]
+    stop = TrainRecipe.model_validate(data | {"out": "stopped", "leak_check": {"against": ["tested"]}})
+    with pytest.raises(UserError, match=r"corpus shares 1 with tested, first .* \(same pixels as a.png\)"):
+        train(stop, base=base)
+    assert not (base / "stopped").exists()
+    warn = {"leak_check": {"against": ["tested"], "on_leak": "warn"}}
+    final = train(TrainRecipe.model_validate(data | {"out": str(tmp_path / "warned")} | warn), base=base)
+    told = json.loads((final / "provenance.json").read_text())["origin"]["leak_check"]
+    assert told == {"against": ["tested"], "compared": 1, "shared": {"phantoms": 1}}

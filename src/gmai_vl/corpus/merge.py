@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,6 +16,7 @@ from rich.table import Table as Grid
 from gmai_vl import __version__
 from gmai_vl.corpus.fingerprint import fingerprint
 from gmai_vl.corpus.images import stored_images
+from gmai_vl.corpus.looks import alike_within, stacked
 from gmai_vl.corpus.parts import Part
 from gmai_vl.corpus.recipe import DataRecipe, recipe_sha256
 from gmai_vl.corpus.schema import CASES, LEDGER, Row, Table, content_of
@@ -40,6 +41,12 @@ class _Fates:
     twin_of: dict[str, str]
     """Duplicate case -> the kept case that it is equal to, in words: same pixels or, of text alone, same words."""
 
+    near_duplicates: int
+    """Pairs of kept cases whose pictures look the same."""
+
+    tied: int
+    """Patients and single pictures that such pairs hold on one side of the split together with others."""
+
 
 def merge_parts(parts: Sequence[Part], recipe: DataRecipe, corpus: Path) -> dict[str, Any]:
     """Write the tables, the prompts and, last, the manifest; return the manifest.
@@ -48,7 +55,11 @@ def merge_parts(parts: Sequence[Part], recipe: DataRecipe, corpus: Path) -> dict
     the split goes by image though patients are known.
     """
     heads = list(_heads(parts, corpus))
-    fates = _fates(heads, recipe)
+    looks: dict[str, bytes] = {}
+    if recipe.near_duplicates == "tie":
+        rows = _rows_of(parts, corpus, "cases", ("case_id", "look"))
+        looks = {row["case_id"]: row["look"] for row in rows if row["look"] is not None}
+    fates = _fates(heads, looks, recipe)
     if not fates.side_of:
         raise UserError("no item of any source could be used; look at labels, paths and subsets")
 
@@ -67,6 +78,7 @@ def merge_parts(parts: Sequence[Part], recipe: DataRecipe, corpus: Path) -> dict
         "recipe_sha256": recipe_sha256(recipe),
         "tool_version": __version__,
         "split_unit": _split_unit(heads, recipe),
+        "near_duplicates": {"pairs": fates.near_duplicates, "units_tied": fates.tied},
         "counts": count(corpus),
         "fingerprint": fingerprint(table_rows(corpus, "samples"), table_rows(corpus, "ledger")),
         "use": "research use only, not for diagnosis",
@@ -121,10 +133,9 @@ def _heads(parts: Sequence[Part], corpus: Path) -> Iterator[Row]:
         yield {column: row[column] for column in columns} | {"content": content_of(row)}
 
 
-def _fates(heads: Sequence[Row], recipe: DataRecipe) -> _Fates:
+def _fates(heads: Sequence[Row], looks: Mapping[str, bytes], recipe: DataRecipe) -> _Fates:
     first_of_content: dict[str, str] = {}
     twin_of: dict[str, str] = {}
-    units: dict[str, list[str]] = {}
     unit_of: dict[str, str] = {}
     for head in heads:
         case = head["case_id"]
@@ -133,9 +144,43 @@ def _fates(heads: Sequence[Row], recipe: DataRecipe) -> _Fates:
             twin_of[case] = f"same {'words' if head['image'] is None else 'pixels'} as {first}"
             continue
         unit_of[case] = _unit(head, recipe)
-        units.setdefault(head["source"], []).append(unit_of[case])
+    pairs = _near_duplicates([case for case in unit_of if case in looks], looks)
+    tied = _tied({(unit_of[one], unit_of[other]) for one, other in pairs})
+    units: dict[str, list[str]] = {}
+    for head in heads:
+        if head["case_id"] in unit_of:
+            unit = unit_of[head["case_id"]]
+            units.setdefault(head["source"], []).append(tied.get(unit, unit))
     sides = assign_sides(units, recipe.split.shares, recipe.seed)
-    return _Fates(side_of={case: sides[unit] for case, unit in unit_of.items()}, twin_of=twin_of)
+    return _Fates(
+        side_of={case: sides[tied.get(unit, unit)] for case, unit in unit_of.items()},
+        twin_of=twin_of,
+        near_duplicates=len(pairs),
+        tied=len(tied),
+    )
+
+
+def _near_duplicates(cases: Sequence[str], looks: Mapping[str, bytes]) -> list[tuple[str, str]]:
+    """Return the pairs of cases whose pictures look the same."""
+    if not cases:
+        return []
+    found = alike_within(stacked([looks[case] for case in cases]))
+    return [(cases[pair.one], cases[pair.other]) for pair in found]
+
+
+def _tied(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return unit -> the first by name of the units that it hangs together with, directly or through others."""
+    above: dict[str, str] = {}
+
+    def root(unit: str) -> str:
+        while above.setdefault(unit, unit) != unit:
+            unit = above[unit]
+        return unit
+
+    for one, other in pairs:
+        first, second = sorted((root(one), root(other)))
+        above[second] = first
+    return {unit: root(unit) for unit in above}
 
 
 def _unit(head: Row, recipe: DataRecipe) -> str:

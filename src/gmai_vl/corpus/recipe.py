@@ -65,6 +65,10 @@ class DataRecipe(Settings):
     subsets: Annotated[tuple[Subset, ...], Field(min_length=1)] = get_args(Subset)
     split: SplitShares = SplitShares()
     writer: Writer = Writer()
+    near_duplicates: Literal["tie", "keep"] = "tie"
+    """tie: pictures that look the same stand on one side of the split, with all pictures of their patients. keep: they
+    are not looked for. Pixel-equal pictures are kept once in any case."""
+
     max_quarantined: Share = 0.2
     """Share of the items of a source that may be unusable; the build stops above it."""
 

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from gmai_vl.corpus.looks import look_of
 from gmai_vl.foundation import canonical_json, sha256_of_text
 from gmai_vl.records import Box, Case, Conversation, Finding, ImageRef, Provenance, Region, Sample, Turn
 from gmai_vl.sources.rle import decode_mask, encode_mask
@@ -57,6 +58,7 @@ CASES = pa.schema(
         ("license", pa.string()),
         ("url", pa.string()),
         ("deidentified", pa.string()),
+        ("look", pa.binary()),
     ]
 )
 
@@ -123,6 +125,7 @@ def case_row(case: Case) -> Row:
         "license": case.license,
         "url": case.url,
         "deidentified": None if case.deidentified is None else canonical_json(case.deidentified),
+        "look": look_of(case.pixels).tobytes() if case.has_image else None,
     }
 
 

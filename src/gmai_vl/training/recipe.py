@@ -138,6 +138,14 @@ class Stage(Settings):
         return {part: rates[part] if isinstance(rates, dict) else rates for part in self.train}
 
 
+class LeakCheck(Settings):
+    """What the corpora of all mixtures must share nothing with."""
+
+    against: tuple[str, ...] = Field(min_length=1)
+    """Corpora, or folders of pictures, relative to the recipe file."""
+    on_leak: Literal["stop", "warn"] = "stop"
+
+
 class TrainRecipe(Settings):
     """A whole training: a model and its stages, in order."""
 
@@ -152,6 +160,7 @@ class TrainRecipe(Settings):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Of the computation; weights are always fp32. auto: bf16 where the processor computes in it, else fp32."""
 
+    leak_check: LeakCheck | None = None
     stages: tuple[Stage, ...] = Field(min_length=1)
 
     @field_validator("stages")

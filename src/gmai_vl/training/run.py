@@ -11,6 +11,7 @@ from gmai_vl.corpus import Corpus
 from gmai_vl.foundation import UserError, is_inside, say
 from gmai_vl.model import ModelSettings, backbone_records, build_model, save_model
 from gmai_vl.training.checkpoint import model_card, provenance, stage_record
+from gmai_vl.training.leak_check import check_leaks
 from gmai_vl.training.loop import run_stage
 from gmai_vl.training.memory import keep_freed_memory
 from gmai_vl.training.mixture import training_examples, validation_examples
@@ -36,13 +37,14 @@ def train(recipe: TrainRecipe, *, base: Path, overwrite: bool = False) -> Path:
         (training_examples(stage, corpora, recipe.seed), validation_examples(stage, corpora, recipe.seed))
         for stage in recipe.stages
     ]
+    leaks = check_leaks(recipe.leak_check, corpora.values(), base) if recipe.leak_check else None
     keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = resolve_precision(recipe.precision, device)
     vlm = build_model(settings, seed=recipe.seed)
     vlm.model.to(device)
     torch.manual_seed(recipe.seed)
-    origin = _origin(settings)
+    origin = _origin(settings) | ({"leak_check": leaks} if leaks else {})
     say(f"{recipe.name}: {len(recipe.stages)} stages on {device} in {precision}")
 
     _remove_earlier_run(out)
