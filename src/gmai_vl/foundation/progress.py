@@ -15,7 +15,9 @@ SECONDS_BETWEEN_LINES = 10.0
 
 def say(text: str) -> None:
     """Print one plain line to standard error."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    # In one piece: print writes the end of the line for itself, and an interrupt may come in between.
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 def progress(items: Iterable[T], label: str, total: int) -> Iterator[T]:

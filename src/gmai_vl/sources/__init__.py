@@ -59,7 +59,9 @@ def read_item(spec: SourceSpec, root: Path, item: str) -> list[Case | Rejected]:
     try:
         found: list[Case | Rejected] = reader.read_item(spec, root, item)
     except BadItem as bad:
-        return [Rejected(item=item, outcome="quarantined", reason=str(bad))]
+        # Files of DICOM sources are told by a pseudonym: their names may be names of people.
+        name = reader.item_name(spec, item) if spec.format == "dicom" else item
+        return [Rejected(item=name, outcome="quarantined", reason=str(bad))]
     return found
 
 

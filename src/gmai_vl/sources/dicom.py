@@ -3,6 +3,7 @@
 import logging
 import struct
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
-from gmai_vl.foundation import BadItem, sha256_of_text
+from gmai_vl.foundation import BadItem
 from gmai_vl.records import Case, Rejected
 from gmai_vl.sources.decoder import FAULTS, decoded_frame
+from gmai_vl.sources.deidentify import deidentify, keyed_hash, pseudonym_of, secret_of
 from gmai_vl.sources.files import file_of, list_files
 from gmai_vl.sources.geometry import percentile_window, shown_picture, to_uint8
 from gmai_vl.sources.labels import patient_of
@@ -91,21 +93,54 @@ def list_items(spec: DicomSource, root: Path) -> list[str]:
 
 def read_item(spec: DicomSource, root: Path, item: str) -> list[Case | Rejected]:
     """Read one file: one case, or why not. Of several frames the middle one is taken, as `@frame=5`. Raises BadItem."""
-    path = file_of(root, item, spec.images)
+    path = _path(spec, root, item)
+    name = item_name(spec, item)
     with path.open("rb") as stream:
         is_dicom = stream.read(132)[128:] == b"DICM"
     if not is_dicom and path.suffix.lower() not in SUFFIXES:
-        return [Rejected(item=item, outcome="excluded", reason="is no DICOM file")]
+        return [Rejected(item=name, outcome="excluded", reason="is no DICOM file")]
     if not is_dicom:
         raise BadItem("lacks the DICOM prefix")
-    patient_id = patient_of(spec.patient, root, item) if spec.patient else None
+    key = secret_of(spec.secret_env, f"source `{spec.name}`")
+    patient_id = _given_patient(spec, root, item, key)
     with warnings.catch_warnings():
         # pydicom's warnings quote values of the header.
         warnings.simplefilter("ignore")
         try:
-            return [_case(spec, _read(path), path, item, patient_id)]
+            ds = _read(path)
+            clean, record = deidentify(ds, key)
+            found = _case(spec, clean, path, name, patient_id or pseudonym_of(ds, key))
+            return [replace(found, deidentified=record) if isinstance(found, Case) else found]
         except FAULTS as error:
             raise BadItem(f"is damaged or not to the standard ({type(error).__name__})") from None
+
+
+def item_name(spec: DicomSource, item: str) -> str:
+    """Return what a file is called outside this module: names of files and folders often are names of people."""
+    key = secret_of(spec.secret_env, f"source `{spec.name}`")
+    return f"{keyed_hash(key, 'file', item)[:16]}.dcm"
+
+
+def find_item(spec: DicomSource, root: Path, name: str) -> str | None:
+    """Return the file below `root` that `item_name` calls `name`; only for those who hold the files and the secret."""
+    return next((item for item in list_items(spec, root) if item_name(spec, item) == name.partition("@")[0]), None)
+
+
+def _path(spec: DicomSource, root: Path, item: str) -> Path:
+    try:
+        return file_of(root, item, spec.images)
+    except BadItem:
+        raise BadItem("leads out of the source's root, or is no file") from None
+
+
+def _given_patient(spec: DicomSource, root: Path, item: str, key: bytes) -> str | None:
+    """Return the pseudonym of the patient that the recipe finds in the path or in a table, None where it seeks none."""
+    if spec.patient is None:
+        return None
+    try:
+        return "patient-" + keyed_hash(key, "patient", patient_of(spec.patient, root, item))[:16]
+    except BadItem:
+        raise BadItem("its patient is not found as `patient` says") from None
 
 
 def _read(path: Path) -> Dataset:
@@ -121,8 +156,10 @@ def _case(spec: DicomSource, ds: Dataset, path: Path, item: str, patient_id: str
         return Rejected(item=item, outcome="excluded", reason=f"{kind or 'an object'} is no picture")
     if not is_whole:
         raise BadItem(f"{kind or 'an object of unknown kind'} without pixel data")
-    if ds.get("BurnedInAnnotation") == "YES":
+    if ds.get("BurnedInAnnotation") == "YES" and not spec.allow_burned_in:
         raise BadItem("says that text is burned into its pixels (BurnedInAnnotation), which may name the patient")
+    if ds.get("RecognizableVisualFeatures") == "YES" and not spec.allow_recognizable:
+        raise BadItem("says that a person can be recognized in it (RecognizableVisualFeatures)")
     modality = MODALITY_OF.get(str(ds.get("Modality", "")), spec.modality)
     if modality is None:
         raise BadItem("its header tells no modality that the vocabulary has; give the source a `modality`")
@@ -141,7 +178,7 @@ def _case(spec: DicomSource, ds: Dataset, path: Path, item: str, patient_id: str
         department=spec.department,
         clinical_task=spec.clinical_task,
         task="cls",
-        patient_id=patient_id or _pseudonym(ds),
+        patient_id=patient_id,
         plane=plane,
         body_part=_body_part(ds),
         spacing_mm=spacing if min(spacing) > 0 else None,
@@ -152,18 +189,8 @@ def _case(spec: DicomSource, ds: Dataset, path: Path, item: str, patient_id: str
 
 def _kind(ds: Dataset) -> str | None:
     """Return the standard's name of what the file is; None for a private kind and where nothing is told."""
-    uid = ds.get("SOPClassUID") or ds.file_meta.get("MediaStorageSOPClassUID")
+    uid = ds.get("SOPClassUID")
     return str(uid.name) if uid and uid.name != str(uid) else None
-
-
-def _pseudonym(ds: Dataset) -> str | None:
-    """Return a hash that is equal for one patient (else for one study), and nothing else of them."""
-    if patient := str(ds.get("PatientID") or "").strip():
-        issuer = str(ds.get("IssuerOfPatientID") or "").strip()
-        return "patient-" + sha256_of_text(f"{issuer}|{patient}")[:16]
-    if study := str(ds.get("StudyInstanceUID") or "").strip():
-        return "study-" + sha256_of_text(study)[:16]
-    return None
 
 
 def _body_part(ds: Dataset) -> Term | None:

@@ -142,7 +142,7 @@ def _dicom(spec: EmbeddedSource, item: str, about: _Picture) -> list[Case | Reje
     )
     body_part = term(about.body_part) if about.body_part else None
     return [
-        replace(found, item=found.item.replace(path.name, item), body_part=found.body_part or body_part)
+        replace(found, item=f"{item}{''.join(found.item.partition('@')[1:])}", body_part=found.body_part or body_part)
         if isinstance(found, Case)
         else replace(found, item=item)
         for found in dicom.read_item(source, path.parent, path.name)

@@ -274,6 +274,13 @@ class DicomSource(FileSource):
     images: PathBelowRoot = "."
     modality: Modality | None = None
     """For files whose header does not tell (OT, NM); None: those are quarantined."""
+    secret_env: str | None = None
+    """Variable of the environment with the secret of all pseudonyms, 16 characters or more. None: they are plain
+    hashes, and whoever has a list of candidate ids can try them."""
+    allow_burned_in: bool = False
+    """Take images whose header says that text is burned into them."""
+    allow_recognizable: bool = False
+    """Take images whose header says that a person can be recognized in them, as in the surface of a head."""
 
 
 Collection = Literal["mni152", "dicom", "skimage"]
