@@ -37,7 +37,7 @@ TEXTS = {
     "UI": PLANTED_UID, "UR": f"http://{PLANTED}", "UT": PLANTED,
 }  # fmt: skip
 BYTES = {"OB": PLANTED.encode(), "UN": PLANTED.encode(), "OW": PLANTED.encode()}
-COLOURS = [f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")]
+COLOURS = [f"{how}{one}PaletteColorLookupTableData" for how in ("", "Segmented") for one in ("Red", "Green", "Blue")]
 YEAR_1900 = datetime.date(1900, 1, 1)
 NOT_PLANTED = {"PixelData", "Modality", "SOPClassUID", "PhotometricInterpretation", "LUTData", *COLOURS}
 """Without these there is no image to read; and what the pixels themselves are made of no header can clean."""
@@ -127,7 +127,7 @@ def test_nothing_planted_reaches_a_corpus_a_text_or_a_prompt(tmp_path: Path) -> 
     folder.mkdir(parents=True)
     for number in range(4):
         ds = planted()
-        ds.PixelData = (np.arange(48, dtype=np.uint16) + 100 * number).tobytes()
+        ds.PixelData = np.random.default_rng(number).integers(0, 4000, 48, np.uint16).tobytes()
         ds.BodyPartExamined = "CHEST"
         ds.save_as(folder / f"{PLANTED}^{number}.dcm", enforce_file_format=True)
     (folder / f"{PLANTED}.dcm").write_bytes(b"damaged")
