@@ -3,7 +3,7 @@
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 from gmai_vl import __version__
 from gmai_vl.corpus.engines import Engine, WorkerKilledError, make_parts
+from gmai_vl.corpus.licences import check_allowed
 from gmai_vl.corpus.merge import check_quarantine, merge_parts
 from gmai_vl.corpus.parts import PARTS, Part, plan_parts
 from gmai_vl.corpus.reader import read_manifest
@@ -37,14 +38,28 @@ class Summary:
     reused_parts: int
 
 
-def build(recipe_path: Path, out: Path, *, engine: Engine = "local", workers: int = 1) -> Summary:
+def build(
+    recipe_path: Path,
+    out: Path,
+    *,
+    engine: Engine = "local",
+    workers: int = 1,
+    licences: Collection[str] | None = None,
+) -> Summary:
     """Build the corpus of a recipe in the folder `out`, or finish one that was interrupted.
 
     The result does not depend on `engine`, `workers` or interruptions. A finished corpus of the same recipe and tool
     version is left as it is. Raises UserError for a fault in the recipe, a source that cannot be read as the recipe
-    says, more quarantine than it allows, or an `out` that holds anything else.
+    says, more quarantine than it allows, an `out` that holds anything else, or a source whose licence is not among
+    `licences` (None: all).
     """
-    return build_recipe(read_recipe(recipe_path), recipe_path, out, engine=engine, workers=workers)
+    recipe = read_recipe(recipe_path)
+    if licences is not None:
+        try:
+            check_allowed({source.name: source.license for source in recipe.sources}, licences)
+        except UserError as error:
+            raise UserError(f"{recipe_path}: {error}") from None
+    return build_recipe(recipe, recipe_path, out, engine=engine, workers=workers)
 
 
 def build_recipe(

@@ -11,6 +11,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
+from gmai_vl.corpus.licences import combined
 from gmai_vl.corpus.reader import Corpus
 from gmai_vl.foundation import atomic_file, write_text
 
@@ -118,6 +119,8 @@ def _card(manifest: Mapping[str, Any], tables: Mapping[str, Mapping[str, int]]) 
             "The licence of a source holds for its images and for the texts written about them. "
             "Every row of the samples names its own.",
             _table(["source", "format", "cases", "samples", "licence", "from"], sources),
+            "What the licences together allow (no legal advice):",
+            "\n".join(f"- {sentence}" for sentence in combined(_licences(recipe))),
             "## Splits",
             f"The smallest thing that never stands on two sides is the {manifest['split_unit']}. "
             "Pixel-equal images and equal texts are kept once.",
@@ -139,6 +142,10 @@ def _card(manifest: Mapping[str, Any], tables: Mapping[str, Mapping[str, int]]) 
             *by_column,
         ]
     ) + "\n"  # fmt: skip
+
+
+def _licences(recipe: Mapping[str, Any]) -> dict[str, str | None]:
+    return {source["name"]: source.get("license") for source in recipe["sources"]}
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -18,6 +18,9 @@ def build(
     engine: Annotated[
         Literal["local", "ray"], typer.Option(help="local: processes here. ray: the cluster of RAY_ADDRESS.")
     ] = "local",
+    allow_licenses: Annotated[
+        str | None, typer.Option(metavar="L,...", help="Refuse sources under any other licence (SPDX names).")
+    ] = None,
     json: JsonFile = None,
 ) -> None:
     """Build a corpus from a recipe, or go on with one that was interrupted.
@@ -26,7 +29,8 @@ def build(
     """
     from gmai_vl.corpus import build as build_corpus
 
-    print_summary(build_corpus(recipe, out, engine=engine, workers=workers), json)
+    licences = None if allow_licenses is None else [name.strip() for name in allow_licenses.split(",")]
+    print_summary(build_corpus(recipe, out, engine=engine, workers=workers, licences=licences), json)
 
 
 def print_summary(summary: "Summary", json: Path | None) -> None:
