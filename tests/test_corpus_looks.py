@@ -9,8 +9,9 @@ from PIL import Image
 
 from gmai_vl.corpus import Corpus, build, trace
 from gmai_vl.corpus.browse import browse
-from gmai_vl.corpus.stats import stats
+from gmai_vl.corpus.stats import paper_shares, stats
 from gmai_vl.foundation import UserError, canonical_json, sha256_of_file
+from gmai_vl.vocabulary import CLINICAL_TASKS, DEPARTMENTS, MODALITIES
 
 HOSTILE = "<img src=x onerror=alert(1)>'\"&|"
 
@@ -118,3 +119,24 @@ def test_a_trace_goes_from_the_pixel_file_to_the_text(corpus: Path) -> None:
     canonical_json(way)
     with pytest.raises(UserError, match="no sample `none`"):
         trace(corpus, "none")
+
+
+def test_the_papers_shares_are_of_values_that_we_know_and_stand_in_the_card(tmp_path: Path) -> None:
+    known = {
+        "modality": {term.en for term in MODALITIES},
+        "department": {term.en for term in DEPARTMENTS},
+        "clinical_task": {term.en for term in CLINICAL_TASKS},
+        "language": {"en", "zh"},
+    }
+    for column, shares in paper_shares().items():
+        assert sum(shares.values()) <= 100.01
+        assert shares.keys() <= known.get(column, shares.keys())
+    assert sum(paper_shares()["original_task"].values()) == pytest.approx(100)
+    corpus = build(write_sources(tmp_path), tmp_path / "out").corpus
+    tables = stats(corpus)
+    total = sum(tables["modality"].values())
+    card = (corpus / "card.md").read_text()
+    endoscopy = tables["modality"]["Endoscopy"]
+    assert f"| Endoscopy | {endoscopy} | {100 * endoscopy / total:.1f} | 12.6 |" in card
+    assert "| PET | 0 | 0.0 | 0.2 |" in card
+    assert set(tables["original_task"]) == {"2d classification", "2d segmentation"}

@@ -2,10 +2,13 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import yaml
 
 matplotlib.use("Agg")
 
@@ -16,15 +19,17 @@ from gmai_vl.corpus.reader import Corpus
 from gmai_vl.foundation import atomic_file, write_text
 
 COLUMNS = (
-    "source", "modality", "department", "clinical_task", "task",
+    "source", "original_task", "modality", "department", "clinical_task",
     "subset", "kind", "granularity", "language", "split", "license",
 )  # fmt: skip
-"""What the samples are counted by."""
+"""What the samples are counted by; `original_task` is what their source annotates, as in Figure 4 of the paper."""
+
+_TASKS = {"cls": "classification", "det": "detection", "seg": "segmentation", "qa": "questions"}
 
 _NOT_GIVEN = "not given"
 _MOST_BARS = 30
 _BAR_INCHES, _TITLE_INCHES = 0.34, 0.4
-_INK, _SOFT, _BAR = "#1d2733", "#5d6b7a", "#0b6e99"
+_INK, _SOFT, _BAR, _PAPER = "#1d2733", "#5d6b7a", "#0b6e99", "#a4471b"
 
 
 def stats(corpus: Path) -> dict[str, dict[str, int]]:
@@ -34,7 +39,8 @@ def stats(corpus: Path) -> dict[str, dict[str, int]]:
     """
     opened = Corpus(corpus)
     counters: dict[str, Counter[str]] = {column: Counter() for column in COLUMNS}
-    for row in opened.rows("samples", COLUMNS):
+    for row in opened.rows("samples", ("id", "task", *(column for column in COLUMNS if column != "original_task"))):
+        row["original_task"] = f"{row['id'].partition('#')[0]} {_TASKS[row['task']]}"
         for column in COLUMNS:
             counters[column][row[column] or _NOT_GIVEN] += 1
     tables = {
@@ -43,12 +49,21 @@ def stats(corpus: Path) -> dict[str, dict[str, int]]:
     }
     for column, numbers in tables.items():
         with atomic_file(corpus / "stats" / f"{column}.png") as temporary:
-            _plot(column, numbers, temporary)
+            _plot(column, numbers, paper_shares().get(column, {}), temporary)
     write_text(corpus / "card.md", _card(opened.manifest, tables))
     return tables
 
 
-def _plot(column: str, numbers: Mapping[str, int], path: Path) -> None:
+@cache
+def paper_shares() -> dict[str, dict[str, float]]:
+    """Return column -> value -> per cent of GMAI-VL-5.5M, where the paper tells it."""
+    shares: dict[str, dict[str, float]] = yaml.safe_load(
+        (files("gmai_vl.corpus") / "paper_shares.yaml").read_text(encoding="utf-8")
+    )
+    return shares
+
+
+def _plot(column: str, numbers: Mapping[str, int], paper: Mapping[str, float], path: Path) -> None:
     shown = list(numbers.items())[:_MOST_BARS]
     rest = len(numbers) - len(shown)
     if rest:
@@ -63,19 +78,23 @@ def _plot(column: str, numbers: Mapping[str, int], path: Path) -> None:
     axis.set_yticks(places)
     axis.set_yticklabels(names, color=_INK, parse_math=False)
     axis.set_ylim(len(shown) - 0.5, -0.5)
+    total = sum(numbers.values())
+    marks = {place: paper[name] / 100 * total for place, (name, _) in enumerate(shown) if name in paper}
     for place, value in zip(places, values, strict=True):
-        share = value / sum(numbers.values())
         axis.annotate(
-            f"{value:,}  {share:.1%}",
-            (value, place),
-            (5, 0),
+            f"{value:,}  {value / total:.1%}",
+            (max(value, marks.get(place, 0)), place),
+            (9, 0),
             textcoords="offset points",
             va="center",
             color=_SOFT,
             fontsize=9,
         )
-    axis.set_title(f"samples by {column.replace('_', ' ')}", loc="left", fontsize=12, color=_INK)
-    axis.set_xlim(0, max(values) * 1.3)
+    if marks:
+        axis.scatter(marks.values(), marks.keys(), marker="D", s=26, facecolor="white", edgecolor=_PAPER, zorder=3)
+    title = f"samples by {column.replace('_', ' ')}" + (" (diamonds: GMAI-VL-5.5M)" if marks else "")
+    axis.set_title(title, loc="left", fontsize=12, color=_INK)
+    axis.set_xlim(0, max([*values, *marks.values()]) * 1.3)
     axis.set_xticks([])
     axis.tick_params(length=0)
     for side in axis.spines.values():
@@ -103,8 +122,7 @@ def _card(manifest: Mapping[str, Any], tables: Mapping[str, Mapping[str, int]]) 
     ]
     outcomes = [[outcome, f"{number:,}"] for outcome, number in counts["outcomes"].items()]
     by_column = [
-        f"### By {column.replace('_', ' ')}\n\n"
-        + _table([column.replace("_", " "), "samples"], [[name, f"{number:,}"] for name, number in numbers.items()])
+        f"### By {column.replace('_', ' ')}\n\n" + _table(*_with_shares(column, numbers))
         for column, numbers in tables.items()
     ]
     patients = f", {counts['patients']:,} patients" if counts["patients"] else ""
@@ -142,6 +160,18 @@ def _card(manifest: Mapping[str, Any], tables: Mapping[str, Mapping[str, int]]) 
             *by_column,
         ]
     ) + "\n"  # fmt: skip
+
+
+def _with_shares(column: str, numbers: Mapping[str, int]) -> tuple[list[str], list[list[str]]]:
+    """Return head and lines of a column's table: number, share, and the paper's share where it tells some."""
+    paper, total = paper_shares().get(column, {}), sum(numbers.values())
+    head = [column.replace("_", " "), "samples", "%"] + (["% in GMAI-VL-5.5M"] if paper else [])
+    lines = []
+    for name in [*numbers, *(name for name in paper if name not in numbers)]:
+        number = numbers.get(name, 0)
+        told = [f"{paper[name]:g}" if name in paper else ""] if paper else []
+        lines.append([name, f"{number:,}", f"{100 * number / total:.1f}", *told])
+    return head, lines
 
 
 def _licences(recipe: Mapping[str, Any]) -> dict[str, str | None]:

@@ -1,5 +1,7 @@
 """`gmai data stats`."""
 
+from collections.abc import Mapping
+
 import typer
 
 from gmai_vl.cli.data.shared import CorpusFolder, JsonFile, print_table, write_result
@@ -8,12 +10,21 @@ from gmai_vl.cli.data.shared import CorpusFolder, JsonFile, print_table, write_r
 def stats(corpus: CorpusFolder, json: JsonFile = None) -> None:
     """Count the samples by source, modality, department, task and more; write plots and the card.
 
+    Where the paper tells the share of GMAI-VL-5.5M, it stands beside ours.
+
     Example: gmai data stats runs/phantom
     """
+    from gmai_vl.corpus.stats import paper_shares
     from gmai_vl.corpus.stats import stats as count_samples
 
     tables = count_samples(corpus)
     for column, numbers in tables.items():
-        print_table(column.replace("_", " "), {"samples": numbers})
+        total = sum(numbers.values())
+        shares = {name: round(100 * number / total, 1) for name, number in numbers.items()}
+        paper = paper_shares().get(column)
+        columns: dict[str, Mapping[str, float]] = {"samples": numbers, "%": shares}
+        if paper:
+            columns["% in GMAI-VL-5.5M"] = paper
+        print_table(column.replace("_", " "), columns)
     typer.echo(f"plots: {corpus / 'stats'}, card: {corpus / 'card.md'}")
     write_result(json, tables)
