@@ -16,12 +16,13 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, pixel
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from gmai_vl.foundation import BadItem
-from gmai_vl.records import Case, Rejected
+from gmai_vl.records import Case, Finding, Rejected
 from gmai_vl.sources.decoder import FAULTS, decoded_frame
 from gmai_vl.sources.deidentify import deidentify, keyed_hash, pseudonym_of, secret_of
 from gmai_vl.sources.files import file_of, list_files
-from gmai_vl.sources.geometry import percentile_window, shown_picture, to_uint8
-from gmai_vl.sources.labels import patient_of
+from gmai_vl.sources.geometry import area_share, outer_box, percentile_window, shown_picture, side_of, to_uint8
+from gmai_vl.sources.labels import distinct, patient_of
+from gmai_vl.sources.segments import Segment, segments_of
 from gmai_vl.sources.spec import DicomSource
 from gmai_vl.vocabulary import Term, term
 
@@ -92,7 +93,10 @@ def list_items(spec: DicomSource, root: Path) -> list[str]:
 
 
 def read_item(spec: DicomSource, root: Path, item: str) -> list[Case | Rejected]:
-    """Read one file: one case, or why not. Of several frames the middle one is taken, as `@frame=5`. Raises BadItem."""
+    """Read one file: a case for each frame that the recipe wants, as `@frame=5`, or why not. Raises BadItem.
+
+    Segmentations that refer to it become masks; they are no items with cases of their own.
+    """
     path = _path(spec, root, item)
     name = item_name(spec, item)
     with path.open("rb") as stream:
@@ -109,8 +113,16 @@ def read_item(spec: DicomSource, root: Path, item: str) -> list[Case | Rejected]
         try:
             ds = _read(path)
             clean, record = deidentify(ds, key)
-            found = _case(spec, clean, path, name, patient_id or pseudonym_of(ds, key))
-            return [replace(found, deidentified=record) if isinstance(found, Case) else found]
+            if no_picture := _no_picture(clean, name):
+                return [no_picture]
+            modality = _checked(spec, clean)
+            uid = str(ds.get("SOPInstanceUID") or "")
+            cases = [
+                _case(spec, clean, path, name, modality, segments_of(spec, root, uid, frame, _frames(clean)), frame)
+                for frame in _wanted_frames(spec, _frames(clean))
+            ]
+            patient = patient_id or pseudonym_of(ds, key)
+            return [replace(case, patient_id=patient, deidentified=record) for case in cases]
         except FAULTS as error:
             raise BadItem(f"is damaged or not to the standard ({type(error).__name__})") from None
 
@@ -149,13 +161,18 @@ def _read(path: Path) -> Dataset:
     return dcmread(path)
 
 
-def _case(spec: DicomSource, ds: Dataset, path: Path, item: str, patient_id: str | None) -> Case | Rejected:
+def _no_picture(ds: Dataset, item: str) -> Rejected | None:
     kind = _kind(ds)
-    is_whole = "PixelData" in ds
-    if str(ds.get("Modality", "")) in NO_PICTURE or (not is_whole and kind and "Image Storage" not in kind):
+    is_other = "PixelData" not in ds and kind is not None and "Image Storage" not in kind
+    if str(ds.get("Modality", "")) in NO_PICTURE or is_other:
         return Rejected(item=item, outcome="excluded", reason=f"{kind or 'an object'} is no picture")
-    if not is_whole:
-        raise BadItem(f"{kind or 'an object of unknown kind'} without pixel data")
+    return None
+
+
+def _checked(spec: DicomSource, ds: Dataset) -> str:
+    """Return the modality of an image that may be used. Raises BadItem if it may not."""
+    if "PixelData" not in ds:
+        raise BadItem(f"{_kind(ds) or 'an object of unknown kind'} without pixel data")
     if ds.get("BurnedInAnnotation") == "YES" and not spec.allow_burned_in:
         raise BadItem("says that text is burned into its pixels (BurnedInAnnotation), which may name the patient")
     if ds.get("RecognizableVisualFeatures") == "YES" and not spec.allow_recognizable:
@@ -163,27 +180,60 @@ def _case(spec: DicomSource, ds: Dataset, path: Path, item: str, patient_id: str
     modality = MODALITY_OF.get(str(ds.get("Modality", "")), spec.modality)
     if modality is None:
         raise BadItem("its header tells no modality that the vocabulary has; give the source a `modality`")
-    frames = int(ds.get("NumberOfFrames") or 1)
-    frame = frames // 2
+    return modality
+
+
+def _frames(ds: Dataset) -> int:
+    return int(ds.get("NumberOfFrames") or 1)
+
+
+def _wanted_frames(spec: DicomSource, frames: int) -> list[int]:
+    """Return the frames to take, from 0: the middle one, all, or so many evenly over the whole."""
+    if spec.frames == "middle" or frames < 1:
+        return [frames // 2]
+    wanted = frames if spec.frames == "all" else min(spec.frames, frames)
+    return [(2 * place + 1) * frames // (2 * wanted) for place in range(wanted)]
+
+
+def _case(
+    spec: DicomSource, ds: Dataset, path: Path, item: str, modality: str, segments: list[Segment], frame: int
+) -> Case:
+    frames = _frames(ds)
     _check_size(ds, frame, frames)
     pixels = _shown(ds, path, frame)
-    pixels, plane, swapped = shown_picture(pixels, _floats(ds, frame, "ImageOrientationPatient", 6) or (0.0,) * 6)
+    cosines = _floats(ds, frame, "ImageOrientationPatient", 6) or (0.0,) * 6
     row, column = _floats(ds, frame, "PixelSpacing", 2) or (0.0, 0.0)
+    shown, plane, swapped = shown_picture(pixels, cosines)
     spacing = (column, row) if swapped else (row, column)
+    if any(segment.mask.shape != pixels.shape[:2] for segment in segments):
+        raise BadItem("its segmentation has another size")
     return Case(
         source=spec.name,
         item=f"{item}@frame={frame}" if frames > 1 else item,
-        pixels=np.ascontiguousarray(pixels),
+        pixels=np.ascontiguousarray(shown),
         modality=modality,
         department=spec.department,
         clinical_task=spec.clinical_task,
-        task="cls",
-        patient_id=patient_id,
+        task="seg" if segments else "cls",
+        findings=tuple(_finding(segment, shown_picture(segment.mask, cosines)[0]) for segment in segments),
+        label_set=distinct(segment.term for segment in segments),
         plane=plane,
         body_part=_body_part(ds),
         spacing_mm=spacing if min(spacing) > 0 else None,
         license=spec.license,
         url=spec.url,
+    )
+
+
+def _finding(segment: Segment, mask_HW: NDArray[np.bool_]) -> Finding:
+    box = outer_box(mask_HW)
+    return Finding(
+        label=segment.term,
+        source_label=segment.source_label,
+        box=box,
+        area_share=area_share(mask_HW),
+        side=side_of(box, mask_HW.shape[1]),
+        mask=np.ascontiguousarray(mask_HW),
     )
 
 

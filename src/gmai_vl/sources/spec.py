@@ -274,6 +274,11 @@ class DicomSource(FileSource):
     images: PathBelowRoot = "."
     modality: Modality | None = None
     """For files whose header does not tell (OT, NM); None: those are quarantined."""
+    labels: Labels = Field(default_factory=dict)
+    """Label of a segment -> term. Segments are free text: those that neither this nor the vocabulary knows are
+    quarantined."""
+    frames: Literal["middle", "all"] | Annotated[int, Field(ge=1)] = "middle"
+    """Which frames of several: the middle one, all, or so many evenly over the whole."""
     secret_env: str | None = None
     """Variable of the environment with the secret of all pseudonyms, 16 characters or more. None: they are plain
     hashes, and whoever has a list of candidate ids can try them."""
