@@ -14,11 +14,13 @@ import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import SimpleITK
 from corpus_recipes import save
 from mutation import mutations
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pydantic import TypeAdapter
+from test_sources_video import even, make
 
 from gmai_vl.foundation import BadItem, UserError
 from gmai_vl.records import Case, Rejected
@@ -27,6 +29,7 @@ from gmai_vl.sources import SourceSpec, list_items, read_item
 WATCHDOG_SECONDS = 60
 MOST_MEMORY = 1 << 30
 FEW, MANY = 60, 2_000
+VOLUMES = ("nii", "nii.gz", "mha", "mhd", "nrrd", "nhdr")
 
 Trial = tuple[dict[str, Any], str]
 """Source of a recipe, and the file that is damaged."""
@@ -107,6 +110,58 @@ def mask(root: Path, ending: str) -> Trial:
     return {"format": "mask", "images": "images", "masks": "{stem}.*", "mask_labels": {255: "cyst"}}, f"a.{ending}"
 
 
+def text(root: Path, ending: str) -> Trial:
+    picture(root, "a.png")
+    rows: list[dict[str, Any]] = [
+        {"question": "Is it large?", "answer": "No", "image": "images/a.png", "A": None, "B": None},
+        {"question": "What is it?" * 40, "answer": "B", "image": None, "A": "bone", "B": "nerve"},
+    ] * 8
+    file = root / f"q.{ending}"
+    if ending == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), file)
+    elif ending == "csv":
+        lines = (",".join(str(value or "") for value in row.values()) for row in rows)
+        file.write_text("\n".join([",".join(rows[0]), *lines]))
+    else:
+        file.write_text("\n".join(map(json.dumps, rows)) if ending == "jsonl" else json.dumps(rows))
+    columns = {"question_column": "question", "answer_column": "answer", "image_column": "image"}
+    return {"format": "text", "annotations": file.name, "options_columns": ["A", "B"], **columns}, file.name
+
+
+def dialogue(root: Path) -> Trial:
+    picture(root, "a.png")
+    parts = [{"type": "image", "image": "images/a.png"}, {"type": "text", "text": "What is it?"}]
+    talk = [{"role": "user", "content": parts}, {"role": "assistant", "content": "A bone."}]
+    (root / "q.json").write_text(json.dumps([{"m": talk}] * 3))
+    return {"format": "text", "annotations": "q.json", "conversations_column": "m"}, "q.json"
+
+
+def volume(root: Path, ending: str, damaged: str = "") -> Trial:
+    labels = np.zeros((9, 10, 11), np.uint8)
+    labels[2:6, 3:7, 4:8] = 1
+    for name, values in (("a", np.random.default_rng(0).integers(-999, 999, labels.shape, np.int16)), ("m", labels)):
+        image = SimpleITK.GetImageFromArray(values)
+        image.SetSpacing((1, 2, 3))
+        SimpleITK.WriteImage(image, root / f"{name}.{ending}", useCompression="z" in damaged)
+    source = {"format": "volume", "images": f"a.{ending}", "mask_labels": {1: "cyst"}}
+    return source | {"masks": f"m{{key}}.{ending}", "key": "^a()"}, damaged or f"a.{ending}"
+
+
+def video(root: Path, name: str, codec: tuple[str, str]) -> Trial:
+    make(root / "polyp" / name, even(30, 10), codec, rate=10)
+    return {"format": "video", "images": "."}, f"polyp/{name}"
+
+
+VIDEOS: dict[str, tuple[str, str]] = {
+    "a.mp4": ("libx264", "yuv420p"),
+    "a.avi": ("mpeg4", "yuv420p"),
+    "a.mkv": ("ffv1", "bgr0"),
+    "a.mov": ("mjpeg", "yuvj420p"),
+    "a.mpg": ("mpeg2video", "yuv420p"),
+    "a.webm": ("libvpx", "yuv420p"),
+    "a.wmv": ("wmv2", "yuv420p"),
+}
+
 TRIALS: dict[str, Callable[[Path], Trial]] = {
     **{f"folder-{ending}": lambda root, e=ending: pictures(root, e) for ending in ("png", "jpg", "tif", "webp", "bmp")},
     **{f"mask-{ending}": lambda root, e=ending: mask(root, e) for ending in ("png", "gif", "tif")},
@@ -116,6 +171,14 @@ TRIALS: dict[str, Callable[[Path], Trial]] = {
     "table-csv": csv_table,
     "table-xlsx": xlsx_table,
     "table-parquet": parquet_table,
+    **{f"text-{ending}": lambda root, e=ending: text(root, e) for ending in ("json", "jsonl", "csv", "parquet")},
+    "text-messages": dialogue,
+    **{f"volume-{ending}": lambda root, e=ending: volume(root, e) for ending in VOLUMES},
+    **{f"video-{name}": lambda root, n=name, c=codec: video(root, n, c) for name, codec in VIDEOS.items()},
+    "volume-mask": lambda root: volume(root, "nii.gz", "m.nii.gz"),
+    "volume-raw": lambda root: volume(root, "mhd", "a.raw"),
+    "volume-zraw": lambda root: volume(root, "mhd", "a.zraw"),
+    "volume-rawgz": lambda root: volume(root, "nhdr", "a.raw.gz"),
 }
 
 

@@ -16,6 +16,8 @@ def source(**keys):
 
 FOLDER = {"format": "folder", "modality": "CT"}
 MASK = {"format": "mask", "modality": "CT", "images": "i", "masks": "m/{stem}.png", "mask_labels": {255: "polyp"}}
+VIDEO = {"format": "video", "modality": "Endoscopy", "images": "v"}
+TEXT = {"format": "text", "annotations": "q.json"}
 VOLUME = {**MASK, "format": "volume", "masks": "m/{stem}.nii.gz"}
 
 
@@ -60,6 +62,19 @@ def test_labels_may_be_a_string_a_mapping_a_negative_or_null():
         ({**VOLUME, "window": [5, 5]}, "must be below"),
         ({**VOLUME, "axes": ["axial", "axial"]}, "twice"),
         ({"format": "nifti"}, "nifti"),
+        ({**VIDEO, "label_column": "a"}, "go with `annotations`"),
+        ({**VIDEO, "annotations": "t.csv"}, "give either `label_column` or `label_columns`"),
+        ({**VIDEO, "annotations": "t.csv", "label_column": "a", "label": "b"}, "give either `label` or `annotations`"),
+        ({**VIDEO, "annotations": "t.csv", "label_columns": ["a"], "label_separator": ";"}, "goes with `label_column`"),
+        ({**VIDEO, "fps": 0}, "fps"),
+        ({**TEXT}, "give either `question_column`"),
+        ({**TEXT, "question_column": "q"}, "go together"),
+        ({**TEXT, "conversations_column": "c", "options_columns": ["a"]}, "goes with `question_column`"),
+        ({**TEXT, "conversations_column": "c", "language": "en", "language_column": "l"}, "give either `language`"),
+        (
+            {**TEXT, "conversations_column": "c", "patient": {"regex": "(a)"}, "patient_column": "p"},
+            "give either `patient",
+        ),
     ],
 )
 def test_a_wrong_recipe_is_told_in_one_line(keys, message):

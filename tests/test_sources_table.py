@@ -198,9 +198,9 @@ def test_what_is_wrong_with_a_table_stops_in_one_line(tmp_path: Path) -> None:
         list_items(source(label_column="labl"), tmp_path)
     with pytest.raises(UserError, match="is no file"):
         list_items(source(annotations="no.csv", label_column="label"), tmp_path)
-    (tmp_path / "t.txt").write_text("image")
-    with pytest.raises(UserError, match=r"t\.txt does not end in \.csv"):
-        list_items(source(annotations="t.txt", label_column="label"), tmp_path)
+    (tmp_path / "t.doc").write_text("image")
+    with pytest.raises(UserError, match=r"t\.doc does not end in \.csv"):
+        list_items(source(annotations="t.doc", label_column="label"), tmp_path)
     for name in ("broken.xlsx", "broken.parquet"):
         (tmp_path / name).write_bytes(b"PAR1 or PK, and then nothing")
         with pytest.raises(UserError, match="cannot be read") as error:

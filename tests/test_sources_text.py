@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mutation import mutations
 from PIL import Image
 
 from gmai_vl.foundation import BadItem, UserError
@@ -427,25 +426,3 @@ def test_no_value_breaks_the_reader(one: Any, two: Any, three: Any) -> None:
             assert str(bad).isprintable()
         else:
             assert conversation.turns[-1].role == "assistant"
-
-
-def attack(root: Path, count: int) -> None:
-    """Read damaged copies of a file of every form; nothing but cases and rejections may come out."""
-    rows = [*ROWS, {**ROWS[0], "question": "Which? " * 40}] * 8
-    for ending in ("json", "jsonl", "csv", "tsv", "parquet"):
-        path = write(root / f"q.{ending}", rows)
-        for mutant in mutations(path.read_bytes(), count, head=4096):
-            path.write_bytes(mutant)
-            try:
-                read(root, **COLUMNS, annotations=path.name)
-            except UserError as error:
-                assert "\n" not in str(error)
-
-
-def test_damaged_files_bring_nothing_but_reasons(root: Path) -> None:
-    attack(root, 25)
-
-
-@pytest.mark.long
-def test_many_damaged_files_bring_nothing_but_reasons(root: Path) -> None:
-    attack(root, 2_000)

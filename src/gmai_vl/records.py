@@ -127,7 +127,7 @@ class Case:
     """Patient, study or series; None where unknown. Images of one patient never stand on two sides of a split."""
 
     plane: Plane | None = None
-    """Plane of a slice, where the orientation is known."""
+    """Plane of a slice, where the orientation is known and within 20 degrees of the body's."""
 
     body_part: Term | None = None
     """Examined body part, where the source or the file header gives it."""

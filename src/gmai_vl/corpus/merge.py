@@ -192,8 +192,10 @@ def _unit(head: Row, recipe: DataRecipe) -> str:
 
 
 def _split_unit(heads: Sequence[Row], recipe: DataRecipe) -> str:
-    """Name the smallest thing kept whole: image where any case has no patient, file where volumes are the patients."""
-    from_files = {source.name for source in recipe.sources if source.format == "volume" and source.patient is None}
+    """Name the smallest thing kept whole: image where any case has no patient, file where files are the patients."""
+    from_files = {
+        source.name for source in recipe.sources if source.format in ("volume", "video") and source.patient is None
+    }
     if any(head["patient_id"] is None for head in heads):
         return "image"
     return "file" if any(head["source"] in from_files for head in heads) else "patient"

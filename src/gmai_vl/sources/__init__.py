@@ -1,5 +1,6 @@
 """Readers of annotated images, one module per format: files on disk become cases or reasons why not."""
 
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -53,11 +54,11 @@ def list_items(spec: SourceSpec, root: Path) -> list[str]:
     return [items[index * len(items) // spec.limit] for index in range(spec.limit)]
 
 
-def read_item(spec: SourceSpec, root: Path, item: str) -> list[Case | Rejected]:
-    """Read one file, volume or study. What cannot be used comes back as Rejected with its reason."""
+def read_item(spec: SourceSpec, root: Path, item: str) -> Iterable[Case | Rejected]:
+    """Read one file, volume or study; a video frame by frame. What cannot be used is Rejected with its reason."""
     reader = _reader(spec)
     try:
-        found: list[Case | Rejected] = reader.read_item(spec, root, item)
+        found: Iterable[Case | Rejected] = reader.read_item(spec, root, item)
     except BadItem as bad:
         # Files of DICOM sources are told by a pseudonym: their names may be names of people.
         name = reader.item_name(spec, item) if spec.format == "dicom" else item

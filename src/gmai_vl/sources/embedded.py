@@ -12,7 +12,7 @@ from gmai_vl.sources import dicom
 from gmai_vl.sources.fields import Label
 from gmai_vl.sources.images import read_image
 from gmai_vl.sources.spec import Collection, DicomSource, EmbeddedSource, VolumeSource
-from gmai_vl.sources.volume import cut, load_volume
+from gmai_vl.sources.volume import cut, layer_of, load_volume
 from gmai_vl.vocabulary import term
 
 
@@ -126,7 +126,8 @@ def _brain(spec: EmbeddedSource, item: str) -> list[Case | Rejected]:
         license="MNI ICBM152 (permissive, with notice)",
         url="https://www.bic.mni.mcgill.ca/ServicesAtlases/ICBM152NLin2009",
     )
-    return cut(volume, item, image_XYZ, tissues_XYZ, spacing, patient_id="mni152", body_part=term("brain"))
+    layers = [layer_of(volume, item, tissues_XYZ)]
+    return cut(volume, item, image_XYZ, layers, spacing, patient_id="mni152", body_part=term("brain"))
 
 
 def _dicom(spec: EmbeddedSource, item: str, about: _Picture) -> list[Case | Rejected]:

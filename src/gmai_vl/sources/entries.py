@@ -113,7 +113,7 @@ def _json_lines(path: Path, wanted: Sequence[str]) -> Iterator[Entry | BadItem]:
 
 def _separated(path: Path, wanted: Sequence[str]) -> Iterator[Entry | BadItem]:
     csv.field_size_limit(MAX_FIELD)
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    delimiter = "," if path.suffix.lower() == ".csv" else "\t"
     with path.open(encoding="utf-8-sig", newline="") as stream:
         # Strict: a quotation mark that nobody closes would else swallow all lines after it.
         lines = csv.reader(stream, delimiter=delimiter, strict=True)

@@ -71,13 +71,23 @@ def to_ras(volume: NDArray[Any], affine: NDArray[Any]) -> tuple[NDArray[Any], tu
     return apply_orientation(volume, orientation), (turned[0], turned[1], turned[2])
 
 
+def is_oblique(affine: NDArray[Any]) -> bool:
+    """Say whether an axis of a volume runs further than 20 degrees from every axis of the body.
+
+    `affine` as in `to_ras`. Slices of such a volume have no plane.
+    """
+    directions = np.asarray(affine, dtype=float)[:3, :3]
+    return bool((abs(directions).max(axis=0) < NEARLY_PARALLEL * np.linalg.norm(directions, axis=0)).any())
+
+
 def shown_slice(volume_XYZ: NDArray[Any], plane: Plane, index: int) -> NDArray[Any]:
     """Return one slice [H, W] of a RAS+ volume as radiologists look at it.
 
     Axial: patient right on image left, front up. Coronal: patient right on image left, head up.
     Sagittal: front on image left, head up. All three come to the same: flip both axes, then transpose.
     """
-    return np.take(volume_XYZ, index, axis=AXIS_OF[plane])[::-1, ::-1].T
+    # By index: `take` would copy the whole volume first where it is turned.
+    return volume_XYZ[(slice(None),) * AXIS_OF[plane] + (index,)][::-1, ::-1].T
 
 
 SHOWN: dict[Plane, tuple[tuple[int, int], tuple[int, int]]] = {

@@ -29,7 +29,9 @@ def read_rows(path: Path, place: str, columns: Sequence[str]) -> list[Cells]:
     Raises UserError, beginning with `place`, if the file is absent, too large, damaged, or lacks a column.
     """
     check_table(path, place)
-    readers = {kind: READERS[kind] for kind in (".csv", ".tsv", ".parquet")} | {".xlsx": _workbook}
+    readers = {kind: READERS[kind] for kind in (".csv", ".tsv", ".parquet")}
+    # Tables that end in .txt are written with tabs (Cholec80).
+    readers |= {".txt": READERS[".tsv"], ".xlsx": _workbook}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise UserError(f"{place}: {path.name} does not end in {', '.join(readers)}")

@@ -81,7 +81,7 @@ class MaskSource(MaskedSource):
 
 
 class VolumeSource(MaskedSource):
-    """NIfTI volumes with label volumes, cut into slices."""
+    """Volumes (NIfTI, MetaImage, NRRD) with label volumes, cut into slices."""
 
     format: Literal["volume"]
     axes: tuple[Plane, ...] = Field(default=("axial", "coronal", "sagittal"), min_length=1)
@@ -199,16 +199,38 @@ class VideoSource(FileSource):
     fps: float = Field(default=2.0, gt=0, le=60)
     """Frames a second that are taken (GMAI-Reasoning10K takes 2)."""
     annotations: PathBelowRoot | None = None
-    """Table with the label of a span of time or of a frame; without it every frame bears the labels in `labels`."""
+    """Table of labels over time, one for all videos, or one for each with `{stem}` in its name."""
+    label: str | None = None
+    """Without a table: the label of every frame. None: the name of the folder that the video lies in."""
     video_column: str = "video"
-    """Column with the file name of the video."""
+    """Column with the video of a row, where one table is for all: its path below `images`, its name or its stem."""
     start_column: str = "start"
-    """Column with the time, in seconds, from which the label holds."""
+    """Column with the time from which the labels of a row hold."""
     end_column: str | None = None
-    """Column with the time until which it holds; None: until the next row of the same video."""
-    label_column: str = "label"
+    """Column with the time until which they hold. None, or an empty cell: until a later start in the same video. Equal
+    to the start: the frame at that moment, which is then taken whatever `fps` says."""
+    unit: Literal["seconds", "frames"] = "seconds"
+    """Of both times; seconds may be written with colons, frames count from 0."""
+    label_column: str | None = None
+    """Column with the label; a row without one ends what held before."""
+    label_separator: str | None = None
+    """What stands between several labels in `label_column`."""
+    label_columns: tuple[str, ...] = ()
+    """Columns named after labels that hold 1 where the label holds and 0 where it does not: several at a time."""
     labels: Labels = Field(default_factory=dict)
     unknown_labels: Literal["keep", "quarantine"] = "keep"
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.annotations is None and (self.label_column is not None or self.label_columns):
+            raise ValueError("`label_column` and `label_columns` go with `annotations`")
+        if self.annotations is not None and self.label is not None:
+            raise ValueError("give either `label` or `annotations`")
+        if self.annotations is not None and (self.label_column is None) == (not self.label_columns):
+            raise ValueError("give either `label_column` or `label_columns`")
+        if self.label_separator is not None and self.label_column is None:
+            raise ValueError("`label_separator` goes with `label_column`")
+        return self
 
 
 class TextSource(FileSource):

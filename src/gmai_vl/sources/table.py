@@ -84,23 +84,30 @@ def read_item(spec: TableSource, root: Path, item: str) -> list[Case | Rejected]
 def _labels(row: Cells, spec: TableSource) -> list[str]:
     """Return the source labels of a row; one name for what `otherwise` says."""
     if spec.label_column is not None:
-        names = _split(row[spec.label_column], spec.label_separator)
+        names = split_labels(row[spec.label_column], spec.label_separator)
         if not all(names):
             raise BadItem(f"its cell in `{spec.label_column}` is empty")
         return names
-    names = []
-    for column in spec.label_columns:
-        value = row[column].lower()
-        if value not in (*_SET, *_NOT_SET):
-            raise BadItem(f"its cell in `{column}` is `{row[column][:40]}`; a label is set with 1 and not set with 0")
-        if value in _SET:
-            names.append(column)
+    names = set_columns(row, spec.label_columns)
     if not names and spec.otherwise is None:
         raise BadItem("no one of `label_columns` is set; `otherwise` says what this means")
     return names or [_OTHERWISE]
 
 
-def _split(cell: str, separator: str | None) -> list[str]:
+def set_columns(row: Cells, columns: Iterable[str]) -> list[str]:
+    """Return the columns that hold 1. Raises BadItem for one that holds neither 1 nor 0."""
+    names = []
+    for column in columns:
+        value = row[column].lower()
+        if value not in (*_SET, *_NOT_SET):
+            raise BadItem(f"its cell in `{column}` is `{row[column][:40]}`; a label is set with 1 and not set with 0")
+        if value in _SET:
+            names.append(column)
+    return names
+
+
+def split_labels(cell: str, separator: str | None) -> list[str]:
+    """Return the labels of a cell."""
     return [name.strip() for name in cell.split(separator)] if separator else [cell]
 
 
@@ -175,7 +182,7 @@ def _read(
     for row in read_rows(path, place, columns):
         rows_of[_filled(pattern, row)].append(row)
         if label_column is not None:
-            seen.update(_split(row[label_column], separator))
+            seen.update(split_labels(row[label_column], separator))
     return _Sheet(rows_of=dict(rows_of), labels=tuple(sorted(seen - {""})))
 
 
