@@ -68,13 +68,15 @@ def alike_within(looks: Looks) -> Iterator[Alike]:
 
 
 def alike_between(looks: Looks, others: Looks) -> Iterator[Alike]:
-    """Yield every pair of a picture of `looks` and one of `others` that look the same; memory grows with N + M."""
+    """Yield every pair of a picture of `looks` and one of `others` that look the same.
+
+    Memory is that of the looks and a little more; time grows with N * M.
+    """
     if not len(looks) or not len(others):
         return
-    glances_MD = _glances(others)
     for start in range(0, len(looks), _BLOCK):
         block = looks[start : start + _BLOCK]
-        pairs = _candidates(block, glances_MD, others)
+        pairs = _candidates(block, others)
         if looks is others:
             pairs = pairs[start + pairs["one"] < pairs["other"]]
         for first in range(0, len(pairs), _BLOCK):
@@ -90,34 +92,45 @@ def alike_between(looks: Looks, others: Looks) -> Iterator[Alike]:
 
 
 _ONE, _OTHER = 0, 1
-_PAIR = np.dtype([("one", np.int64), ("other", np.int64), ("turned", np.int8), ("variant", np.int8)])
-"""Indices of a pair, and which of the two, as which variant, is most like the other as that is."""
+_PAIR = np.dtype(
+    [("one", np.int64), ("other", np.int64), ("turned", np.int8), ("variant", np.int8), ("alike", np.float32)]
+)
+"""Indices of a pair, which of the two, as which variant, is most like the other as that is, and how like."""
 
 
-def _candidates(looks: Looks, glances_MD: NDArray[np.float32], others: Looks) -> NDArray[np.void]:
-    """Return the pairs that are alike at a glance: one of them, framed and flipped, against the other as it is."""
-    best_NM = np.full((len(looks), len(others)), -1.0, dtype=np.float32)
-    best_as_NM = np.zeros(best_NM.shape, dtype=np.int8)
-    glances_ND = _glances(looks)
-    for variant in range(_VARIANTS):
-        for start in range(0, len(others), _BLOCK):
-            part = slice(start, start + _BLOCK)
-            alike = (
-                _glances(looks, variant) @ glances_MD[part].T,
-                glances_ND @ _glances(others[part], variant).T,
-            )
-            for turned, values in zip((_ONE, _OTHER), alike, strict=True):
-                better = values > best_NM[:, part]
-                best_NM[:, part][better] = values[better]
-                best_as_NM[:, part][better] = 2 * variant + turned
-    if len(others) > _MOST_CANDIDATES:
-        least_N1 = -np.partition(-best_NM, _MOST_CANDIDATES, axis=1)[:, _MOST_CANDIDATES : _MOST_CANDIDATES + 1]
-        best_NM[best_NM < least_N1] = -1.0
-    one, other = np.nonzero(best_NM >= _GLANCE_FROM)
-    pairs = np.empty(len(one), dtype=_PAIR)
-    pairs["one"], pairs["other"] = one, other
-    pairs["variant"], pairs["turned"] = np.divmod(best_as_NM[one, other], 2)
-    return pairs
+def _candidates(looks: Looks, others: Looks) -> NDArray[np.void]:
+    """Return the pairs that are alike at a glance: one of them, framed and flipped, against the other as it is.
+
+    Of each of `looks` the best few, sorted by its index.
+    """
+    variants_VND = [_glances(looks, variant) for variant in range(_VARIANTS)]
+    found = []
+    for start in range(0, len(others), _BLOCK):
+        part = others[start : start + _BLOCK]
+        as_it_is_MD = _glances(part)
+        best_NM = np.full((len(looks), len(part)), -1.0, dtype=np.float32)
+        best_as_NM = np.zeros(best_NM.shape, dtype=np.int8)
+        for variant, variant_ND in enumerate(variants_VND):
+            alike = variant_ND @ as_it_is_MD.T, variants_VND[0] @ _glances(part, variant).T
+            for turned, values_NM in zip((_ONE, _OTHER), alike, strict=True):
+                better_NM = values_NM > best_NM
+                best_NM[better_NM] = values_NM[better_NM]
+                best_as_NM[better_NM] = 2 * variant + turned
+        one, other = np.nonzero(best_NM >= _GLANCE_FROM)
+        pairs = np.empty(len(one), dtype=_PAIR)
+        pairs["one"], pairs["other"], pairs["alike"] = one, start + other, best_NM[one, other]
+        pairs["variant"], pairs["turned"] = np.divmod(best_as_NM[one, other], 2)
+        found.append(pairs)
+    return _best_of_each(np.concatenate(found))
+
+
+def _best_of_each(pairs: NDArray[np.void]) -> NDArray[np.void]:
+    """Return for each `one` the pairs that are most alike, at most `_MOST_CANDIDATES`."""
+    order = np.lexsort((pairs["other"], -pairs["alike"], pairs["one"]))
+    pairs = pairs[order]
+    firsts = np.flatnonzero(np.r_[True, pairs["one"][1:] != pairs["one"][:-1]]) if len(pairs) else np.zeros(0, int)
+    rank = np.arange(len(pairs)) - np.repeat(firsts, np.diff(np.r_[firsts, len(pairs)]))
+    return pairs[rank < _MOST_CANDIDATES]
 
 
 def _as_variant(looks: Looks, variant: int) -> NDArray[np.float32]:
