@@ -102,7 +102,12 @@ def _written(case: Case, recipe: DataRecipe) -> list[Sample]:
     samples: list[Sample] = []
     if case.task != "qa":
         samples = write_samples(
-            case, seed=recipe.seed, languages=recipe.languages, subsets=subsets, answer_with=answer_with
+            case,
+            seed=recipe.seed,
+            languages=recipe.languages,
+            subsets=subsets,
+            answer_with=answer_with,
+            further=recipe.writer.further,
         )
     return samples + write_given(case, subsets=subsets, answer_with=answer_with, first_number=len(samples))
 

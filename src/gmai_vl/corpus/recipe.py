@@ -52,6 +52,9 @@ class Writer(Settings):
     answer_with: Literal["letter", "text"] = "letter"
     """What the assistant says to a multiple-choice question: the option's letter, as the benchmarks ask for, or its
     text, which models of some hundred million parameters learn far sooner."""
+    further: bool = True
+    """Whether there are questions of the further forms, at most two of a case in each subset: relations, contact,
+    laterality, measures, the largest, the closest, and others."""
 
 
 class DataRecipe(Settings):

@@ -3,12 +3,13 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from gmai_vl.corpus.fingerprint import fingerprint
 from gmai_vl.corpus.images import load_image, stored_images
@@ -30,11 +31,22 @@ class _Known:
     """A case as its samples must agree with it; without pixels and masks, so that all cases fit into memory."""
 
     case: Case
+
+    runs: tuple[NDArray[np.int64] | None, ...]
+    """The masks of its findings, run-length coded."""
+
     image: str | None
     content: str
     """What no other case may hold too: the image, or for text alone a hash of the words."""
 
     split: str
+
+    def with_masks(self) -> Case:
+        """Return the case with its masks. Raises ValueError if one of them does not fit the image."""
+        size = self.case.width, self.case.height
+        masks = [None if runs is None else decode_mask(runs.tolist(), *size) for runs in self.runs]
+        findings = zip(self.case.findings, masks, strict=True)
+        return replace(self.case, findings=tuple(replace(finding, mask=mask) for finding, mask in findings))
 
 
 def verify(corpus: Path) -> list[str]:
@@ -110,10 +122,12 @@ def _cases(corpus: Path, cases: dict[str, _Known]) -> Iterator[str]:
         no_pixels = np.broadcast_to(np.uint8(0), (row["height"], row["width"]))
         try:
             case, content = case_of(row | {"findings": no_masks}, no_pixels), content_of(row)
+            masks = [finding["mask"] for finding in row["findings"]]
+            runs = tuple(None if mask is None else np.array(mask, np.int64) for mask in masks)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             yield f"{name}: its conversations cannot be read: {error!r}"
             continue
-        cases[row["case_id"]] = _Known(case=case, image=row["image"], content=content, split=row["split"])
+        cases[row["case_id"]] = _Known(case=case, runs=runs, image=row["image"], content=content, split=row["split"])
 
 
 def _finding(row: Row, finding: Row, name: str) -> Iterator[str]:
@@ -169,7 +183,7 @@ def _samples(corpus: Path, cases: dict[str, _Known]) -> Iterator[str]:
             faults.append(f"there is no case {row['case_id']}")
         else:
             # What is not well formed cannot be held against the annotation.
-            faults += _against_case(row, known) if faults else [*_against_case(row, known), *_text(row, known.case)]
+            faults += _against_case(row, known) if faults else [*_against_case(row, known), *_text(row, known)]
         yield from (f"{name}: {fault}" for fault in faults)
     for case_id in sorted(cases.keys() - {row["case_id"] for row in table_rows(corpus, "samples", ("case_id",))}):
         yield f"case {case_id}: no sample speaks of it"
@@ -192,10 +206,10 @@ def _against_case(row: Row, known: _Known) -> Iterator[str]:
             yield f"region `{label}` {list(box)} is no finding of its case"
 
 
-def _text(row: Row, case: Case) -> Iterator[str]:
+def _text(row: Row, known: _Known) -> Iterator[str]:
     """Hold questions and answers against the annotation again, as the writer did."""
     try:
-        checks = check_sample(sample_of(row), case)
+        checks = check_sample(sample_of(row), known.with_masks())
     except (LookupError, TypeError, ValueError, AttributeError, AssertionError, BadItem, UserError) as error:
         yield f"its facts are not such as the writer gives: {error!r}"
         return

@@ -1,5 +1,6 @@
 """Names of the field in English and Chinese: modalities, departments, clinical tasks, subsets, anatomy and findings."""
 
+from gmai_vl.vocabulary.synonyms import synonyms
 from gmai_vl.vocabulary.terms import (
     CLINICAL_TASKS,
     DEPARTMENTS,
@@ -39,5 +40,6 @@ __all__ = [
     "modality",
     "overlap",
     "siblings",
+    "synonyms",
     "term",
 ]

@@ -1,10 +1,10 @@
 """Instruction data from cases: facts, questions, wording, and the check that holds text against annotation."""
 
+from gmai_vl.writing.asks import FORMS
 from gmai_vl.writing.facts import CaseFacts, FindingFacts, facts_of
 from gmai_vl.writing.given import write_given
 from gmai_vl.writing.markup import box_markup, boxes_markup, grounding_markup, parse_boxes, share_box
 from gmai_vl.writing.phrases import prompt_texts
-from gmai_vl.writing.questions import FORMS
 from gmai_vl.writing.templates import write_samples
 from gmai_vl.writing.verify import check_sample
 

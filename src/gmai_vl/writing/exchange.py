@@ -7,6 +7,7 @@ from typing import Any
 
 from gmai_vl.records import Kind, Region
 from gmai_vl.vocabulary import Language, Term
+from gmai_vl.writing.asks import Ask
 from gmai_vl.writing.captions import image_caption, region_caption
 from gmai_vl.writing.facts import NO_FINDING, YES, CaseFacts, FindingFacts
 from gmai_vl.writing.markup import boxes_markup, grounding_markup
@@ -16,12 +17,12 @@ from gmai_vl.writing.phrases import (
     capital,
     definite,
     image_name,
+    relation_words,
     sentence,
     subject_slots,
     with_article,
     wording,
 )
-from gmai_vl.writing.questions import Ask
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +43,9 @@ class Exchange:
 
     options: dict[str, str] | None = None
     subject: Term | None = None
+    other: Term | None = None
     claim: Term | None = None
+    listed: tuple[Term, ...] = ()
     right: tuple[Term, ...] = ()
     regions: tuple[Region, ...] = ()
 
@@ -53,7 +56,9 @@ class Exchange:
             "kind": self.kind,
             "prompt_id": self.prompt_id,
             "subject": self.subject.en if self.subject else None,
+            "other": self.other.en if self.other else None,
             "claim": self.claim.en if self.claim else None,
+            "listed": [label.en for label in self.listed],
             "right": [right.en for right in self.right],
             "options": self.options,
             "letter": self.answer if self.options else None,
@@ -64,6 +69,9 @@ def exchange_of(ask: Ask, style: Style, language: Language, facts: CaseFacts, rn
     """Put `ask` into words. Raises ValueError if a term has no name in `language`."""
     slots: dict[str, Any] = subject_slots(ask.subject, language) if ask.subject else {}
     slots["box"] = f"<box>{boxes_markup(ask.boxes, facts.width, facts.height)}</box>"
+    if ask.other:
+        slots["the_other"] = subject_slots(ask.other, language).get("the_subject", ask.other.in_language(language))
+    slots["listed"] = _joined(ask.listed, language)
     if ask.claim:
         slots["claim"] = ask.claim.in_language(language)
     prompt_id, text = any_prompt(_prompt_key(ask, style), style, language, rng)
@@ -94,7 +102,9 @@ def exchange_of(ask: Ask, style: Style, language: Language, facts: CaseFacts, rn
         answer=letter or said,
         options=options,
         subject=ask.subject,
+        other=ask.other,
         claim=ask.claim,
+        listed=ask.listed,
         right=ask.right[:1] if options else ask.right,
         regions=tuple(Region(label=label.in_language(language), box=box) for box in ask.boxes) if label else (),
     )
@@ -125,19 +135,22 @@ def region_exchange(finding: FindingFacts, language: Language, facts: CaseFacts,
         language=language,
         prompt_id=prompt_id,
         question=text.format(box=f"<box>{boxes_markup([finding.box], facts.width, facts.height)}</box>"),
-        said=region_caption(finding, language, rng),
+        said=region_caption(finding, facts, language, rng),
         subject=finding.label,
         regions=(Region(label=finding.label.in_language(language), box=finding.box),),
     )
 
 
+_ASKED_OTHERWISE_WITHOUT_OPTIONS = ("kind", "grade", "contact", "largest", "closest")
+
+
 def _prompt_key(ask: Ask, style: Style) -> str:
-    if ask.form == "side" and ask.is_closed:
-        return "side-closed"
+    if ask.form in ("side", "laterality") and ask.is_closed:
+        return f"{ask.form}-closed"
     if ask.form == "grounding" and len(ask.boxes) > 1:
         return "grounding-many"
-    if ask.form == "kind" and style != "mcq":
-        return "kind-open"
+    if ask.form in _ASKED_OTHERWISE_WITHOUT_OPTIONS and style in ("open", "free"):
+        return f"{ask.form}-open"
     return ask.form
 
 
@@ -166,14 +179,18 @@ def _said(
     short = _joined(ask.right, language)
     if style != "free":
         return short
+    if ask.other and ask.form in ("relation", "contact"):
+        subject = ask.subject.en if ask.subject else ""
+        slots["relates"] = relation_words(ask.right[0], ask.other, language, "says", subject)
     slots |= {"answer": short, "image": image_name(facts, language, whole=False)}
     if language == "en":
         slots["a_answer"] = with_article(ask.right[0])
         slots["the_answer"] = definite(short)
+        slots["The_answer"] = capital(slots["the_answer"])
         slots["counted"] = slots.get("subject") if short == "1" else slots.get("plural")
     else:
         slots["a_answer"] = short
-    return capital(sentence("answers", _answer_key(ask), language, rng, **slots))
+    return capital(sentence(_answer_key(ask), language, rng, **slots))
 
 
 def _answer_key(ask: Ask) -> str:

@@ -8,7 +8,10 @@ import numpy as np
 
 from gmai_vl.foundation import BadItem
 from gmai_vl.records import Box, Case, Finding, Side
-from gmai_vl.vocabulary import Term, akin, branch, branch_of, may_come_with, modality, term
+from gmai_vl.vocabulary import Language, Term, akin, branch, branch_of, may_come_with, modality, synonyms, term
+from gmai_vl.writing.laterality import laterality_of
+from gmai_vl.writing.measures import Measures, measures_of, percent_of
+from gmai_vl.writing.relations import Pair, pairs_of
 
 NO_FINDING = term("no finding")
 YES = Term("yes", "是")
@@ -83,6 +86,18 @@ class FindingFacts:
     one_piece: bool
     """Whether the mask, if there is one, is connected: otherwise the box may hold several things."""
 
+    masked: bool
+    """Whether there is a mask, so that the area share is that of the thing rather than of its box."""
+
+    percent: int | None
+    """Share of the image in whole percent."""
+
+    laterality: Side | None
+    """Side of the patient, where the orientation tells it."""
+
+    measures: Measures | None
+    """Lengths and area, where the pixel pitch is known and the mask is one piece."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaseFacts:
@@ -108,6 +123,18 @@ class CaseFacts:
     counted: tuple[Term, ...]
     """Labels whose findings are single instances, so that their number is the number of things in the image."""
 
+    pairs: tuple[Pair, ...]
+    """How findings lie to each other, where that is clear."""
+
+    severity: tuple[Term, ...]
+    """Grades of one thing, from the least to the most severe."""
+
+    grade: Term | None
+    """The one of them that this image has."""
+
+    synonyms: dict[tuple[Term, Language], tuple[str, ...]]
+    """Other names of the labels given, less those that are names of other labels of the annotator."""
+
     @property
     def labels(self) -> tuple[Term, ...]:
         """The labels given, each once, in the order of the findings."""
@@ -125,6 +152,10 @@ class CaseFacts:
         """Return the boxed findings that are the only one of their label."""
         return tuple(finding for finding in self.findings if finding.box and self.count(finding.label) == 1)
 
+    def about(self, label: Term) -> tuple[Pair, ...]:
+        """Return how the findings of a label lie to others."""
+        return tuple(pair for pair in self.pairs if pair.subject == label)
+
     def as_json(self, subject: Term | None = None) -> dict[str, Any]:
         """Return the facts in English and numbers; of the findings only those of `subject`, where one is given."""
         told = self.findings if subject is None else self.of(subject)
@@ -137,6 +168,17 @@ class CaseFacts:
             "negative": self.negative.en if self.negative else None,
             "absent": [label.en for label in self.absent],
             "counts": dict(sorted(Counter(finding.label.en for finding in self.findings).items())),
+            "severity": [grade.en for grade in self.severity],
+            "grade": self.grade.en if self.grade else None,
+            "pairs": [
+                {
+                    "subject": pair.subject.en,
+                    "other": pair.other.en,
+                    "direction": pair.direction.en if pair.direction else None,
+                    "contact": pair.contact.en if pair.contact else None,
+                }
+                for pair in (self.pairs if subject is None else self.about(subject))
+            ],
             "findings": [
                 {
                     "label": finding.label.en,
@@ -145,6 +187,12 @@ class CaseFacts:
                     "side": finding.side,
                     "position": finding.position.en if finding.position else None,
                     "size": finding.size.en if finding.size else None,
+                    "laterality": finding.laterality,
+                    "percent": finding.percent,
+                    "width_mm": finding.measures.width if finding.measures else None,
+                    "height_mm": finding.measures.height if finding.measures else None,
+                    "diameter": finding.measures.diameter.en if finding.measures else None,
+                    "area": finding.measures.area.en if finding.measures else None,
                 }
                 for finding in told
             ],
@@ -159,6 +207,7 @@ def facts_of(case: Case) -> CaseFacts:
     assert case.modality is not None, f"{case.case_id}: an annotated image has a modality"
     for label in (
         *case.label_set,
+        *case.severity,
         *(finding.label for finding in case.findings),
         case.negative,
         case.body_part,
@@ -190,7 +239,34 @@ def facts_of(case: Case) -> CaseFacts:
         counted=tuple(
             label for label in dict.fromkeys(f.label for f in findings) if _is_counted(label, case, findings)
         ),
+        pairs=_pairs(case),
+        severity=case.severity,
+        grade=_grade(case),
+        synonyms=_synonyms(case),
     )
+
+
+def _pairs(case: Case) -> tuple[Pair, ...]:
+    times = Counter(finding.label for finding in case.findings)
+    return pairs_of(case, [finding for finding in case.findings if finding.box and times[finding.label] == 1])
+
+
+def _grade(case: Case) -> Term | None:
+    """Return the grade of the case; None unless exactly one of at least two grades is given."""
+    labels = {finding.label for finding in case.findings} | ({case.negative} if case.negative else set())
+    given = [grade for grade in case.severity if grade in labels]
+    return given[0] if len(given) == 1 and len(case.severity) > 1 else None
+
+
+def _synonyms(case: Case) -> dict[tuple[Term, Language], tuple[str, ...]]:
+    labels = {finding.label for finding in case.findings}
+    taken = {name.lower() for label in (*labels, *case.label_set) for name in (label.en, label.zh) if name}
+    languages: tuple[Language, ...] = ("en", "zh")
+    return {
+        (label, language): tuple(name for name in synonyms(label, language) if name.lower() not in taken)
+        for label in labels
+        for language in languages
+    }
 
 
 def _check_name(label: Term) -> None:
@@ -222,6 +298,10 @@ def _finding_facts(finding: Finding, case: Case) -> FindingFacts:
         near=near,
         size=size_of(finding.area_share) if finding.box and finding.area_share is not None else None,
         one_piece=one_piece,
+        masked=finding.mask is not None,
+        percent=percent_of(finding),
+        laterality=laterality_of(finding, case),
+        measures=measures_of(finding, case) if one_piece else None,
     )
 
 

@@ -1,13 +1,12 @@
-"""Questions that the facts of a case allow, each with its right and its surely wrong answers, before any wording."""
+"""The questions that nearly every case allows: what it shows, where, how many and how severe."""
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal, TypeVar, get_args
 
 from gmai_vl.foundation import stable_rng
 from gmai_vl.records import Box
 from gmai_vl.vocabulary import MODALITIES, Term, branch, overlap, siblings
+from gmai_vl.writing.asks import MOST_WRONG, Ask, Form, number, one_of, some
 from gmai_vl.writing.facts import (
     HALVES,
     NO,
@@ -21,54 +20,7 @@ from gmai_vl.writing.facts import (
 )
 from gmai_vl.writing.markup import share_box
 
-Form = Literal[
-    "modality",
-    "plane",
-    "body-part",
-    "kind",
-    "region-kind",
-    "presence",
-    "side",
-    "count",
-    "size",
-    "position",
-    "grounding",
-]
-
-FORMS: tuple[str, ...] = ("caption", "region-caption", *get_args(Form), "dialogue", "given")
-"""All that a sample can be; given: what the source itself asks and answers."""
-
-T = TypeVar("T")
-
-MOST_WRONG = 3
 MOST_BOXES = 3
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ask:
-    """One question about a case."""
-
-    form: Form
-
-    right: tuple[Term, ...]
-    """The answer. Several only for `kind`: all that is there, of which multiple choice offers the first."""
-
-    wrong: tuple[Term, ...] = ()
-    """Answers that are surely false; none where the question cannot be multiple choice."""
-
-    subject: Term | None = None
-    """The label asked about."""
-
-    claim: Term | None = None
-    """What a yes-no question about the subject supposes, where that is not its presence."""
-
-    boxes: tuple[Box, ...] = ()
-    """Boxes that the question or its answer speaks of, from left to right."""
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether the answer is yes or no."""
-        return self.form == "presence" or self.claim is not None
 
 
 def asks_of(facts: CaseFacts, *names: object) -> list[Ask]:
@@ -88,19 +40,21 @@ def asks_of(facts: CaseFacts, *names: object) -> list[Ask]:
         _side,
         _region_kind,
         _grounding,
+        _grade,
+        _severity,
     )
     return [ask for make in makers for ask in make(facts, stable_rng(*names, make.__name__))]
 
 
 def _modality(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
     wrong = [other for other in MODALITIES if not overlap(other, facts.modality)]
-    yield Ask(form="modality", right=(facts.modality,), wrong=_some(wrong, rng))
+    yield Ask(form="modality", right=(facts.modality,), wrong=some(wrong, rng))
 
 
 def _plane(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
     if facts.plane:
         wrong = [plane for plane in branch("view plane") if plane != facts.plane]
-        yield Ask(form="plane", right=(facts.plane,), wrong=_some(wrong, rng))
+        yield Ask(form="plane", right=(facts.plane,), wrong=some(wrong, rng))
 
 
 def _body_part(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
@@ -110,22 +64,22 @@ def _body_part(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
             [part for part in parts if not overlap(part, facts.body_part)]
             for parts in (facts.body_parts, [part for part in branch("body part") if part not in facts.body_parts])
         )
-        wrong = _some(own, rng)
-        wrong += _some(others, rng, MOST_WRONG - len(wrong))
+        wrong = some(own, rng)
+        wrong += some(others, rng, MOST_WRONG - len(wrong))
         yield Ask(form="body-part", right=(facts.body_part,), wrong=wrong)
 
 
 def _kind(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
     """Ask what the image shows. Only labels that the annotator could have given are known to be absent."""
     if facts.negative and not facts.findings:
-        yield Ask(form="kind", right=(NO_FINDING,), wrong=_some(facts.absent, rng))
+        yield Ask(form="kind", right=(NO_FINDING,), wrong=some(facts.absent, rng))
     elif facts.findings:
         # Findings before organs: they are what such a question is about.
         labels = sorted(rng.sample(facts.labels, len(facts.labels)), key=is_normal)
         # "No finding" is offered beside every finding, else its mere presence would give it away as right.
         none_would_fit = is_normal(labels[0]) or any(overlap(label, NO_FINDING) for label in labels)
         none = () if none_would_fit else (NO_FINDING,)
-        yield Ask(form="kind", right=tuple(labels), wrong=none + _some(facts.absent, rng, MOST_WRONG - len(none)))
+        yield Ask(form="kind", right=tuple(labels), wrong=none + some(facts.absent, rng, MOST_WRONG - len(none)))
 
 
 def _presence(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
@@ -144,25 +98,25 @@ def _count(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
         step = max(1, count // 5)
         first = max(count - step * rng.randint(0, MOST_WRONG), 1 + (count - 1) % step)
         numbers = [first + step * place for place in range(MOST_WRONG + 1)]
-        wrong = tuple(_number(number) for number in numbers if number != count)
-        yield Ask(form="count", right=(_number(count),), wrong=wrong, subject=label)
+        wrong = tuple(number(value) for value in numbers if value != count)
+        yield Ask(form="count", right=(number(count),), wrong=wrong, subject=label)
 
 
 def _size(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
-    for finding in _one_of([single for single in facts.singles() if single.size], rng):
+    for finding in one_of([single for single in facts.singles() if single.size], rng):
         assert finding.size is not None
         yield _about(finding, "size", finding.size, tuple(size for size in SIZES if size != finding.size))
 
 
 def _position(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
-    for finding in _one_of([single for single in facts.singles() if single.position], rng):
+    for finding in one_of([single for single in facts.singles() if single.position], rng):
         assert finding.position is not None
         doubtful = {finding.position, *finding.near}
         wrong = [cell for row in POSITIONS for cell in row if cell not in doubtful]
         # Mirror images first: they are as likely as the right cell before one has looked.
         mirrored = [cell for cell in wrong if cell in _mirror_images(finding.position)]
         others = [cell for cell in wrong if cell not in mirrored]
-        chosen = _some(mirrored, rng) + _some(others, rng, MOST_WRONG - min(len(mirrored), MOST_WRONG))
+        chosen = some(mirrored, rng) + some(others, rng, MOST_WRONG - min(len(mirrored), MOST_WRONG))
         yield _about(finding, "position", finding.position, chosen)
 
 
@@ -173,7 +127,7 @@ def _mirror_images(cell: Term) -> set[Term]:
 
 
 def _side(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
-    for finding in _one_of([single for single in facts.singles() if single.side in HALVES], rng):
+    for finding in one_of([single for single in facts.singles() if single.side in HALVES], rng):
         right = HALVES[str(finding.side)]
         wrong = HALVES["left" if finding.side == "right" else "right"]
         if rng.random() < 0.5:
@@ -185,14 +139,14 @@ def _side(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
 
 def _region_kind(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
     """Ask what a box holds. Siblings of its label are wrong for the box, even where they are elsewhere in the image."""
-    for finding in _one_of(tellable_regions(facts), rng):
+    for finding in one_of(tellable_regions(facts), rng):
         # Labels that this annotator gives first: a wrong answer that is never right elsewhere gives itself away.
         own, others = (
             [other for other in some if not any(overlap(other, label) for label in facts.labels)]
             for some in (facts.absent, [other for other in siblings(finding.label) if other not in facts.absent])
         )
-        wrong = _some(own, rng)
-        wrong += _some(others, rng, MOST_WRONG - len(wrong))
+        wrong = some(own, rng)
+        wrong += some(others, rng, MOST_WRONG - len(wrong))
         assert finding.box is not None
         yield Ask(form="region-kind", right=(finding.label,), wrong=wrong, boxes=(finding.box,))
 
@@ -204,9 +158,25 @@ def _grounding(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
         if facts.count(label) <= MOST_BOXES
         and all(finding.box and _has_extent(finding.box, facts) for finding in facts.of(label))
     ]
-    for label in _one_of(labels, rng):
+    for label in one_of(labels, rng):
         boxes = tuple(sorted(finding.box for finding in facts.of(label) if finding.box))
         yield Ask(form="grounding", right=(), subject=label, boxes=boxes)
+
+
+def _grade(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
+    if facts.grade:
+        wrong = [grade for grade in facts.severity if not overlap(grade, facts.grade)]
+        yield Ask(form="grade", right=(facts.grade,), wrong=some(wrong, rng), listed=facts.severity)
+
+
+def _severity(facts: CaseFacts, rng: random.Random) -> Iterator[Ask]:
+    """Ask whether the grade is above another one. A grade is as often above as below, where there are both."""
+    if facts.grade:
+        place = facts.severity.index(facts.grade)
+        lower, higher = facts.severity[:place], facts.severity[place + 1 :]
+        above = bool(lower) and (not higher or rng.random() < 0.5)
+        claim = rng.choice(lower if above else higher)
+        yield Ask(form="severity", right=(YES if above else NO,), claim=claim, listed=facts.severity)
 
 
 def tellable_regions(facts: CaseFacts) -> list[FindingFacts]:
@@ -240,15 +210,3 @@ def _has_extent(box: Box, facts: CaseFacts) -> bool:
 def _about(finding: FindingFacts, form: Form, right: Term, wrong: tuple[Term, ...], claim: Term | None = None) -> Ask:
     assert finding.box is not None
     return Ask(form=form, right=(right,), wrong=wrong, subject=finding.label, claim=claim, boxes=(finding.box,))
-
-
-def _some(terms: tuple[Term, ...] | list[Term], rng: random.Random, most: int = MOST_WRONG) -> tuple[Term, ...]:
-    return tuple(rng.sample(list(terms), min(most, len(terms))))
-
-
-def _one_of(candidates: list[T], rng: random.Random) -> list[T]:
-    return [rng.choice(candidates)] if candidates else []
-
-
-def _number(value: int) -> Term:
-    return Term(str(value), str(value))

@@ -2,21 +2,51 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from itertools import chain
+from math import dist
 from typing import Any
 
-import numpy as np
-
 from gmai_vl.records import Case, Finding, Sample
-from gmai_vl.vocabulary import Language, Term, branch, may_come_with, modality, overlap, siblings
-from gmai_vl.writing.facts import HALVES, NO, NO_FINDING, POSITIONS, SIZES, YES
+from gmai_vl.vocabulary import Language, Term, branch, may_come_with, overlap, siblings
+from gmai_vl.writing.facts import NO, NO_FINDING, YES
+from gmai_vl.writing.laterality import PATIENT_SIDES
 from gmai_vl.writing.markup import ShareBox, parse_boxes, share_box
-from gmai_vl.writing.phrases import plural, wording
-
-Checks = dict[str, bool | str]
-"""Name of a check -> True, or the reason why it failed."""
+from gmai_vl.writing.phrases import wording
+from gmai_vl.writing.relations import INSIDE, OVERLAPPING, SURROUNDED, TOUCHING
+from gmai_vl.writing.verify_captions import (
+    Checks,
+    check_caption,
+    check_statements,
+    own_names,
+    relation_said,
+)
+from gmai_vl.writing.verify_facts import (
+    cell_of,
+    contacts_of,
+    directions_of,
+    half_of,
+    is_measure_of,
+    measures_in,
+    modality_of,
+    side_of_patient,
+    size_of,
+)
 
 REGION_BEGINS = {"en": "This region", "zh": "该区域"}
+
+MEASURES = {"diameter": "length", "area": "area", "extent": "w"}
+"""Form of a question about a measurement -> the group of `MEASURE` that answers it."""
+
+LARGER, CLOSER, APART_ROUNDED = 1.49, 0.61, 1.25
+"""How clear comparisons are at least: a little less than the writer's own limits."""
+
+_MAY_HOLD_TOO = {
+    (SURROUNDED, TOUCHING),
+    (SURROUNDED, INSIDE),
+    (INSIDE, OVERLAPPING),
+    (INSIDE, SURROUNDED),
+    (OVERLAPPING, TOUCHING),
+}
+"""Contacts of which the second may be said too where the first holds."""
 
 
 def check_sample(sample: Sample, case: Case) -> Checks:
@@ -38,20 +68,24 @@ def _check(told: Mapping[str, Any], question: str, said: str, language: Language
     form, kind, options = told["form"], told["kind"], told.get("options")
     checks: Checks = {"language": _speaks_chinese(question + said, options, case) if language == "zh" else True}
     if form == "caption":
-        return checks | _check_caption(said, language, case)
+        return checks | check_caption(said, language, case)
     if form == "region-caption":
         begins = said.startswith(REGION_BEGINS[language])
-        return checks | {"begins": begins or said, **_check_words(said, language, case, _pointed_at(question, case))}
+        return checks | {
+            "begins": begins or said,
+            **check_statements(said, language, case, _pointed_at(question, case)),
+        }
     if form == "grounding":
         return checks | {"boxes": _boxes_are_right(said, told["subject"], language, case)}
-    true = _true_answers(told, question, language, case)
+    checks["asked"] = _asks_about(told, question, language, case)
+    true = _true_answers(told, question, said, language, case)
     if options is not None:
-        return checks | _check_choice(options, told["letter"], question, said, true, form, language, case)
+        return checks | _check_choice(told, question, said, true, language, case)
     if kind == "dialogue":
         return checks | {
             "answer": _says(said, true, told, language, case) or f"{sorted(true)} is not what `{said}` says"
         }
-    if form == "kind":  # open: all that is there and nothing else, in any order
+    if form in ("kind", "among"):  # open: all that is there and nothing else, in any order
         whole = all(name in said for name in true) and len(said) == len(wording(language)["join"].join(true))
         return checks | {"answer": whole or f"`{said}` is not all of {sorted(true)}"}
     return checks | {"answer": said in true or f"`{said}` is none of {sorted(true)}"}
@@ -88,54 +122,114 @@ def _check_given(sample: Sample, case: Case) -> Checks:
     }
 
 
-def _true_answers(told: Mapping[str, Any], question: str, language: Language, case: Case) -> set[str]:
-    """Return every text that answers the question rightly, computed from the case alone."""
-    form = told["form"]
+def _asks_about(told: Mapping[str, Any], question: str, language: Language, case: Case) -> bool | str:
+    """Check that a question which compares names what it compares, and lists what it asks among."""
+    wanted = [*([told["other"], told["subject"]] if told.get("other") else [])]
+    if told["form"] in ("tally", "among") or (told["kind"] != "mcq" and told["form"] in ("largest", "closest")):
+        wanted += told["listed"]
+    missing = [name for name in wanted if _label(name, case).in_language(language) not in question]
+    return not missing or f"`{question}` does not name {missing}"
+
+
+def _label(name: str, case: Case) -> Term:
+    """Return the label of a case by its English name."""
+    known = [*(finding.label for finding in case.findings), *case.label_set, *case.severity]
+    return next(label for label in known if label.en == name)
+
+
+def _true_answers(told: Mapping[str, Any], question: str, said: str, language: Language, case: Case) -> set[str]:
+    """Return every text that answers the question rightly, computed from the case alone.
+
+    Of a measurement those of the options, or of what is `said`, that are right to their last digit.
+    """
+    form, claim = told["form"], told["claim"]
     own = [finding for finding in case.findings if finding.label.en == told["subject"]]
     if form == "presence":
         return {(YES if own else NO).in_language(language)}
     if form == "count":
         return {str(len(own))}
-    if form in ("side", "position", "size"):
+    if form == "severity":
+        order = [grade.en for grade in case.severity]
+        return {(YES if order.index(_grade(case).en) > order.index(claim) else NO).in_language(language)}
+    if form == "tally":
+        there = {finding.label.en for finding in case.findings}
+        return {str(len(there & set(told["listed"])))}
+    if form in MEASURES:
+        assert len(own) == 1, f"{form} of {len(own)} findings"
+        texts = (told["options"] or {"": said}).values()
+        return {text for text in texts if _is_measured(text, form, own[0], case)}
+    if form in _PROPERTIES:
         assert len(own) == 1, f"{form} of {len(own)} findings"
         true = _PROPERTIES[form](own[0], case)
-        if told["claim"] is not None:
-            true = YES if true.en == told["claim"] else NO
-        return {true.in_language(language)}
+        if claim is not None and true is not None:
+            true = YES if true.en == claim else NO
+        return {true.in_language(language)} if true else set()
+    return {term.in_language(language) for term in _true_terms(told, question, own, case)}
+
+
+def _true_terms(told: Mapping[str, Any], question: str, own: list[Finding], case: Case) -> Iterable[Term]:
+    form = told["form"]
+    if form in ("relation", "contact"):
+        (one,), (other,) = own, [finding for finding in case.findings if finding.label.en == told["other"]]
+        held = directions_of(one, other, case) if form == "relation" else contacts_of(one, other, case)
+        return [term for term in held if form == "relation" or contacts_of(one, other, case)[term]]
+    if form in ("largest", "closest"):
+        ranked = _ranked(told, case)
+        return [min(ranked, key=lambda label: ranked[label])]
     terms: dict[str, Iterable[Term]] = {
-        "modality": [_modality(case)],
+        "modality": [modality_of(case)],
         "plane": [plane for plane in branch("view plane") if plane.en == case.plane],
         "body-part": [case.body_part] if case.body_part else [],
         "kind": [finding.label for finding in case.findings] or [NO_FINDING],
+        "among": [finding.label for finding in case.findings if finding.label.en in told["listed"]],
         "region-kind": [finding.label for finding in _pointed_at(question, case)],
+        "grade": [_grade(case)] if form == "grade" else [],
     }
-    return {term.in_language(language) for term in terms[form]}
+    return terms[form]
 
 
-def _modality(case: Case) -> Term:
-    assert case.modality is not None, f"{case.case_id}: an annotated image has a modality"
-    return modality(case.modality)
+def _grade(case: Case) -> Term:
+    labels = [*(finding.label for finding in case.findings), *([case.negative] if case.negative else [])]
+    grades = [grade for grade in case.severity if grade in labels]
+    assert len(grades) == 1, f"{len(grades)} grades"
+    return grades[0]
 
 
-def _half(finding: Finding, case: Case) -> Term:
-    assert finding.box is not None
-    return HALVES["left" if finding.box[0] + finding.box[2] < case.width else "right"]
+def _ranked(told: Mapping[str, Any], case: Case) -> dict[Term, float]:
+    """Return the labels that a question compares, each with a number: the least of them is the answer.
+
+    The distance of the centre of its box for `closest`; for `largest` the share of the image that its masks leave.
+    """
+    listed = [_label(name, case) for name in told["listed"]]
+    own = {label: [finding for finding in case.findings if finding.label == label] for label in listed}
+    if told["form"] == "largest":
+        masks = {label: [finding.mask for finding in findings] for label, findings in own.items()}
+        assert all(mask is not None for found in masks.values() for mask in found), "an area without a mask"
+        covered = {
+            label: sum(float(mask.sum()) for mask in found if mask is not None) for label, found in masks.items()
+        }
+        return {label: -pixels for label, pixels in covered.items()}
+    boxes = {label: findings[0].box for label, findings in own.items() if len(findings) == 1}
+    (subject,) = [finding.box for finding in case.findings if finding.label.en == told["subject"]]
+    assert subject is not None and len(boxes) == len(listed) and all(boxes.values()), "a distance without a box"
+    return {
+        label: dist((box[0] + box[2], box[1] + box[3]), (subject[0] + subject[2], subject[1] + subject[3]))
+        for label, box in boxes.items()
+        if box is not None
+    }
 
 
-def _cell(finding: Finding, case: Case) -> Term:
-    assert finding.box is not None
-    x1, y1, x2, y2 = finding.box
-    column = np.searchsorted([2 * case.width, 4 * case.width], 3 * (x1 + x2), side="right")
-    row = np.searchsorted([2 * case.height, 4 * case.height], 3 * (y1 + y2), side="right")
-    return POSITIONS[int(row)][int(column)]
+def _is_measured(text: str, form: str, finding: Finding, case: Case) -> bool:
+    found = list(measures_in(text))
+    return len(found) == 1 and found[0][MEASURES[form]] is not None and is_measure_of(found[0], finding, case)
 
 
-def _size(finding: Finding, case: Case) -> Term:
-    assert finding.area_share is not None
-    return SIZES[int(np.searchsorted([0.02, 0.10], finding.area_share, side="right"))]
+def _patient_side(finding: Finding, case: Case) -> Term | None:
+    side = side_of_patient(finding, case)
+    return PATIENT_SIDES[side] if side else None
 
 
-_PROPERTIES = {"side": _half, "position": _cell, "size": _size}
+_PROPERTIES = {"side": half_of, "position": cell_of, "size": size_of, "laterality": _patient_side}
 
 
 def _pointed_at(question: str, case: Case) -> list[Finding]:
@@ -150,19 +244,13 @@ def _shares(finding: Finding, case: Case) -> ShareBox:
 
 
 def _check_choice(
-    options: Mapping[str, str],
-    right: str,
-    question: str,
-    said: str,
-    true: set[str],
-    form: str,
-    language: Language,
-    case: Case,
+    told: Mapping[str, Any], question: str, said: str, true: set[str], language: Language, case: Case
 ) -> Checks:
+    options, right = told["options"], told["letter"]
     listed = all(f"\n{letter}. {text}\n" in question for letter, text in options.items())
     letters = list(options) == list("ABCD"[: len(options)]) and len(options) >= 2
     wrong = [text for letter, text in options.items() if letter != right]
-    true_too = [text for text in wrong if text in true or _may_be_true(text, form, language, case)]
+    true_too = [text for text in wrong if text in true or _may_be_true(text, told, true, language, case)]
     return {
         "options": (letters and listed) or str(dict(options)),
         "unique": len({text.lower() for text in options.values()}) == len(options) or str(dict(options)),
@@ -172,109 +260,66 @@ def _check_choice(
     }
 
 
-def _may_be_true(text: str, form: str, language: Language, case: Case) -> bool:
-    """Say whether a label offered as wrong could be right after all, or is not known to be wrong."""
-    labels = [finding.label for finding in case.findings]
-    if form == "kind":
-        known = (NO_FINDING, *case.label_set)
-    elif form == "region-kind":
-        known = (*case.label_set, *(sibling for label in labels for sibling in siblings(label)))
-    else:
-        return False
-    meant = [other for other in known if (language == "en" or other.zh) and other.in_language(language) == text]
-    may_be = may_come_with if form == "kind" else overlap
-    return not meant or any(may_be(other, label) for other in meant for label in labels)
+def _may_be_true(text: str, told: Mapping[str, Any], true: set[str], language: Language, case: Case) -> bool:
+    """Say whether what is offered as wrong could be right after all, or is not known to be wrong."""
+    labels, form = [finding.label for finding in case.findings], told["form"]
+    if form in ("kind", "region-kind"):
+        found = (NO_FINDING, *case.label_set)
+        if form == "region-kind":
+            found = (*case.label_set, *(sibling for label in labels for sibling in siblings(label)))
+        meant = _meant(text, found, language)
+        may_be = may_come_with if form == "kind" else overlap
+        return not meant or any(may_be(other, label) for other in meant for label in labels)
+    if form == "grade":
+        meant = _meant(text, case.severity, language)
+        return not meant or any(overlap(other, _grade(case)) for other in meant)
+    if form == "contact":
+        return any(
+            (one.in_language(language), other.in_language(language)) in {(t, text) for t in true}
+            for one, other in _MAY_HOLD_TOO
+        )
+    if form in ("largest", "closest"):
+        ranked = _ranked(told, case)
+        best = min(ranked.values())
+        others = [ranked[label] for label in _meant(text, ranked, language)]
+        clear = [best <= LARGER * other if form == "largest" else best < CLOSER * other for other in others]
+        return not clear or not all(clear)
+    if form in ("diameter", "area"):
+        return any(max(_value(text) / _value(one), _value(one) / _value(text)) < APART_ROUNDED for one in true)
+    return False
+
+
+def _meant(text: str, terms: Iterable[Term], language: Language) -> list[Term]:
+    return [term for term in terms if (language == "en" or term.zh) and term.in_language(language) == text]
+
+
+def _value(text: str) -> float:
+    """Return a length or an area as a number, areas in mm²."""
+    (match,) = measures_in(text)
+    return float(match["area"] or match["length"]) * (100 if match["unit"] in ("cm²", "平方厘米") else 1)
 
 
 def _says(said: str, true: set[str], told: Mapping[str, Any], language: Language, case: Case) -> bool:
     """Say whether a free answer holds the true one: all that is seen, the name of the image, yes or no."""
-    if told["form"] == "presence" or told["claim"] is not None:
+    form = told["form"]
+    if form in ("presence", "severity") or told["claim"] is not None:
         return said.lower().startswith(next(iter(true)))
-    if told["form"] == "modality":
-        name: str = wording(language)["image_names"][_modality(case).en]
+    if form == "modality":
+        name: str = wording(language)["image_names"][modality_of(case).en]
         return name in said
-    return all(re.search(rf"(?<!\d){re.escape(answer)}(?!\d)", said) for answer in true)
+    if form in ("relation", "contact"):
+        (one,) = [finding for finding in case.findings if finding.label.en == told["subject"]]
+        (other,) = [finding for finding in case.findings if finding.label.en == told["other"]]
+        return relation_said(said, one, other, language, case)
+    if form in MEASURES:
+        return bool(true)
+    return bool(true) and all(re.search(rf"(?<!\d){re.escape(answer)}(?!\d)", said, re.IGNORECASE) for answer in true)
 
 
 def _boxes_are_right(said: str, subject: str, language: Language, case: Case) -> bool | str:
     own = [finding for finding in case.findings if finding.label.en == subject]
     expected = [(finding.label.in_language(language), _shares(finding, case)) for finding in own if finding.box]
     return sorted(parse_boxes(said)) == sorted(expected) or f"{said} for {expected}"
-
-
-def _check_caption(said: str, language: Language, case: Case) -> Checks:
-    labels = {finding.label for finding in case.findings}
-    # A label that is also a word of the captions themselves cannot be told from them.
-    common = " ".join([*chain(*wording(language)["captions"].values()), *_words_of_captions(language)])
-    absent = [
-        label
-        for label in case.label_set
-        if not any(may_come_with(label, other) for other in labels) and not _names_it(common.lower(), label, language)
-    ]
-    own = labels | ({case.negative} if case.negative else set())
-    told = _without_names(said, case, language, own)
-    invented = [label.en for label in absent if _names_it(told, label, language)]
-    forms = {label.en: {label.in_language(language)} for label in labels}
-    if language == "en":
-        forms = {name: {name, plural(name)} for name in forms}
-    missing = [name for name, spellings in forms.items() if not any(spelling in said for spelling in spellings)]
-    missing = [name for name in missing if name[:1].upper() + name[1:] not in said]
-    return {
-        "complete": not missing or f"missing: {missing}",
-        "nothing-invented": not invented or f"absent: {invented}",
-        **_check_words(said, language, case, list(case.findings)),
-    }
-
-
-def _check_words(said: str, language: Language, case: Case, findings: list[Finding]) -> Checks:
-    """Check that every number, position and size in `said` is one of `findings`."""
-    own = {finding.label for finding in findings} | ({case.negative} if case.negative else set())
-    told = _without_names(said, case, language, own)
-    counts = {str(sum(other.label == finding.label for other in findings)) for finding in findings}
-    numbers = set(re.findall(r"\d+", told))
-    boxed = [finding for finding in findings if finding.box]
-    cells = {_cell(finding, case) for finding in boxed}
-    sizes = {_size(finding, case) for finding in boxed if finding.area_share is not None}
-    wrong_cells = [
-        cell.en for row in POSITIONS for cell in row if cell not in cells and _names_it(told, cell, language)
-    ]
-    wrong_sizes = [size.en for size in SIZES if size not in sizes and _names_it(told, size, language)]
-    return {
-        "numbers": numbers <= counts or str(sorted(numbers - counts)),
-        "positions": not wrong_cells or str(wrong_cells),
-        "sizes": not wrong_sizes or str(wrong_sizes),
-    }
-
-
-def _words_of_captions(language: Language) -> list[str]:
-    terms = [*SIZES, *chain(*POSITIONS), *branch("view plane")]
-    articles = ["a", "an", "the"]
-    return [*articles, *(term.in_language(language) for term in terms), *wording(language)["image_names"].values()]
-
-
-def _without_names(text: str, case: Case, language: Language, labels: Iterable[Term]) -> str:
-    """Return `text` in lower case less the names of the case's own things: their numbers and sides state nothing."""
-    text = text.lower()
-    for name in sorted(_names(case, language, labels), key=len, reverse=True):
-        # "1" is not a part of "12"; Chinese has no blanks between words.
-        before = r"(?<![0-9a-z])" if name[0].isascii() else ""
-        after = r"(?![0-9a-z])" if name[-1].isascii() else ""
-        text = re.sub(f"{before}{re.escape(name.lower())}{after}", " ", text)
-    return text
-
-
-def _names_it(text: str, term: Term, language: Language) -> bool:
-    if language == "zh":
-        return term.zh is not None and term.zh.lower() in text
-    return re.search(rf"\b{re.escape(term.en.lower())}\b", text) is not None
-
-
-def _names(case: Case, language: Language, labels: Iterable[Term]) -> set[str]:
-    """Return what the case's own things are called: their numbers and sides are parts of names, not statements."""
-    terms = {*labels, _modality(case), *([case.body_part] if case.body_part else [])}
-    names = {term.in_language(language) for term in terms if language == "en" or term.zh}
-    names.add(wording(language)["image_names"][_modality(case).en])
-    return names | ({plural(name) for name in names} if language == "en" else set())
 
 
 def _speaks_chinese(text: str, options: Mapping[str, str] | None, case: Case) -> bool | str:
@@ -284,9 +329,9 @@ def _speaks_chinese(text: str, options: Mapping[str, str] | None, case: Case) ->
         *(finding.label for finding in case.findings),
         *([case.negative] if case.negative else []),
     ]
-    names = _names(case, "zh", labels) | set((options or {}).values())
+    names = own_names(case, "zh", labels) | set((options or {}).values())
     for name in sorted(names, key=len, reverse=True):
         text = text.replace(name, "")
     text = re.sub(r"</?ref>|<box>[^<]*</box>|\b[A-D](\. |$)|^[A-D]\b", "", text, flags=re.MULTILINE)
-    foreign = re.findall(r"[A-Za-z]+|[,.;:?!]", text)
+    foreign = re.findall(r"[A-Za-z]+|[,;:?!]|\.(?!\d)", text)
     return not foreign or f"not Chinese: {foreign}"
