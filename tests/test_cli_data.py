@@ -67,9 +67,10 @@ def test_trace_shows_hostile_names_without_sending_them_to_the_terminal(corpus: 
 
 
 def test_browse_prints_the_path_of_the_page(corpus: Path) -> None:
-    result = run("browse", corpus)
+    result = run("browse", corpus, "--cases", 4)
     assert result.exit_code == 0
     assert str(corpus / "browse.html") in result.output
+    assert "This page holds 4 of 17 cases" in (corpus / "browse.html").read_text(encoding="utf-8")
 
 
 def test_mistakes_are_left_to_the_command_line_as_user_errors(tmp_path: Path) -> None:

@@ -111,10 +111,10 @@ def test_a_case_without_an_image_can_be_traced_and_looked_at(corpus: Path) -> No
     assert way["prompt"]["text"] == "{question}"
     json.dumps(way)
     page = browse(corpus).read_text(encoding="utf-8")
-    assert page.count("<article") == 18
-    assert page.count("<img") == 4
+    assert page.count('"image":null') == 14
+    assert page.count('"image":"data:image/jpeg;base64,') == 4
     assert SCRIPT not in page
-    assert "&lt;script&gt;alert(1)" in page
+    assert "\\u003cscript>alert(1)" in page
     assert stats(corpus)["subset"] == {"text-single": 13, "instruct": 8, "text-multi": 1}
 
 

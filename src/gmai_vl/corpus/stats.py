@@ -7,14 +7,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import yaml
 
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
-
+from gmai_vl.corpus.columns import NOT_GIVEN, TASKS
 from gmai_vl.corpus.licences import combined
+from gmai_vl.corpus.plots import plot
 from gmai_vl.corpus.reader import Corpus
 from gmai_vl.foundation import atomic_file, write_text
 
@@ -23,13 +20,6 @@ COLUMNS = (
     "subset", "kind", "granularity", "language", "split", "license",
 )  # fmt: skip
 """What the samples are counted by; `original_task` is what their source annotates, as in Figure 4 of the paper."""
-
-_TASKS = {"cls": "classification", "det": "detection", "seg": "segmentation", "qa": "questions"}
-
-_NOT_GIVEN = "not given"
-_MOST_BARS = 30
-_BAR_INCHES, _TITLE_INCHES = 0.34, 0.4
-_INK, _SOFT, _BAR, _PAPER = "#1d2733", "#5d6b7a", "#0b6e99", "#a4471b"
 
 
 def stats(corpus: Path) -> dict[str, dict[str, int]]:
@@ -40,67 +30,39 @@ def stats(corpus: Path) -> dict[str, dict[str, int]]:
     opened = Corpus(corpus)
     counters: dict[str, Counter[str]] = {column: Counter() for column in COLUMNS}
     for row in opened.rows("samples", ("id", "task", *(column for column in COLUMNS if column != "original_task"))):
-        row["original_task"] = f"{row['id'].partition('#')[0]} {_TASKS[row['task']]}"
+        row["original_task"] = f"{row['id'].partition('#')[0]} {TASKS[row['task']]}"
         for column in COLUMNS:
-            counters[column][row[column] or _NOT_GIVEN] += 1
+            counters[column][row[column] or NOT_GIVEN] += 1
     tables = {
         column: dict(sorted(counter.items(), key=lambda entry: (-entry[1], entry[0])))
         for column, counter in counters.items()
     }
     for column, numbers in tables.items():
         with atomic_file(corpus / "stats" / f"{column}.png") as temporary:
-            _plot(column, numbers, paper_shares().get(column, {}), temporary)
+            plot(column, numbers, paper_shares().get(column, {}), temporary)
     write_text(corpus / "card.md", _card(opened.manifest, tables))
     return tables
 
 
-@cache
 def paper_shares() -> dict[str, dict[str, float]]:
     """Return column -> value -> per cent of GMAI-VL-5.5M, where the paper tells it."""
-    shares: dict[str, dict[str, float]] = yaml.safe_load(
+    return {
+        column: {name: share for name, share in shares.items() if share is not None}
+        for column, shares in _paper().items()
+    }
+
+
+def unclear_in_paper(column: str) -> set[str]:
+    """Return the values of a column whose share the paper gives, but not so that it can be told without doubt."""
+    return {name for name, share in _paper().get(column, {}).items() if share is None}
+
+
+@cache
+def _paper() -> dict[str, dict[str, float | None]]:
+    shares: dict[str, dict[str, float | None]] = yaml.safe_load(
         (files("gmai_vl.corpus") / "paper_shares.yaml").read_text(encoding="utf-8")
     )
     return shares
-
-
-def _plot(column: str, numbers: Mapping[str, int], paper: Mapping[str, float], path: Path) -> None:
-    shown = list(numbers.items())[:_MOST_BARS]
-    rest = len(numbers) - len(shown)
-    if rest:
-        shown.append((f"{rest} others", sum(numbers.values()) - sum(number for _, number in shown)))
-    names, values = [name if len(name) <= 40 else name[:39] + "…" for name, _ in shown], [number for _, number in shown]
-
-    bars = _BAR_INCHES * len(shown)
-    figure = plt.figure(figsize=(6, bars + _TITLE_INCHES))
-    axis = figure.add_axes((0.25, 0, 0.75, bars / (bars + _TITLE_INCHES)))
-    places = range(len(shown))
-    axis.barh(places, values, color=_BAR, height=0.66)
-    axis.set_yticks(places)
-    axis.set_yticklabels(names, color=_INK, parse_math=False)
-    axis.set_ylim(len(shown) - 0.5, -0.5)
-    total = sum(numbers.values())
-    marks = {place: paper[name] / 100 * total for place, (name, _) in enumerate(shown) if name in paper}
-    for place, value in zip(places, values, strict=True):
-        axis.annotate(
-            f"{value:,}  {value / total:.1%}",
-            (max(value, marks.get(place, 0)), place),
-            (9, 0),
-            textcoords="offset points",
-            va="center",
-            color=_SOFT,
-            fontsize=9,
-        )
-    if marks:
-        axis.scatter(marks.values(), marks.keys(), marker="D", s=26, facecolor="white", edgecolor=_PAPER, zorder=3)
-    title = f"samples by {column.replace('_', ' ')}" + (" (diamonds: GMAI-VL-5.5M)" if marks else "")
-    axis.set_title(title, loc="left", fontsize=12, color=_INK)
-    axis.set_xlim(0, max([*values, *marks.values()]) * 1.3)
-    axis.set_xticks([])
-    axis.tick_params(length=0)
-    for side in axis.spines.values():
-        side.set_visible(False)
-    figure.savefig(path, format="png", dpi=130, bbox_inches="tight", metadata={"Software": None})
-    plt.close(figure)
 
 
 def _card(manifest: Mapping[str, Any], tables: Mapping[str, Mapping[str, int]]) -> str:
@@ -111,7 +73,7 @@ def _card(manifest: Mapping[str, Any], tables: Mapping[str, Mapping[str, int]]) 
             source["format"],
             f"{counts['sources'].get(source['name'], {}).get('cases', 0):,}",
             f"{counts['sources'].get(source['name'], {}).get('samples', 0):,}",
-            source.get("license") or _NOT_GIVEN,
+            source.get("license") or NOT_GIVEN,
             source.get("url") or "",
         ]
         for source in recipe["sources"]
@@ -164,12 +126,12 @@ def _card(manifest: Mapping[str, Any], tables: Mapping[str, Mapping[str, int]]) 
 
 def _with_shares(column: str, numbers: Mapping[str, int]) -> tuple[list[str], list[list[str]]]:
     """Return head and lines of a column's table: number, share, and the paper's share where it tells some."""
-    paper, total = paper_shares().get(column, {}), sum(numbers.values())
+    paper, unclear, total = paper_shares().get(column, {}), unclear_in_paper(column), sum(numbers.values())
     head = [column.replace("_", " "), "samples", "%"] + (["% in GMAI-VL-5.5M"] if paper else [])
     lines = []
     for name in [*numbers, *(name for name in paper if name not in numbers)]:
         number = numbers.get(name, 0)
-        told = [f"{paper[name]:g}" if name in paper else ""] if paper else []
+        told = [f"{paper[name]:g}" if name in paper else "unclear" if name in unclear else ""] if paper else []
         lines.append([name, f"{number:,}", f"{100 * number / total:.1f}", *told])
     return head, lines
 

@@ -1,186 +1,221 @@
-"""The catalogue: public source datasets that are known, what is known of them, and a recipe to begin with."""
+"""The catalogue of known public data sets: what is known of each, and search. Facts only; no image is fetched."""
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
+from typing import Literal, cast, get_args
 
-from gmai_vl.foundation import UserError, nearest
-from gmai_vl.vocabulary import MODALITIES
+from gmai_vl import vocabulary
+from gmai_vl.foundation import UserError, visible
+
+Used = Literal["yes", "likely", "no"]
+CatalogueTask = Literal["cls", "det", "seg", "other"]
+Access = Literal["open", "registration", "kaggle", "request", "unknown"]
+
+OTHER = "Other"
+"""Modality of sets that have many, or none of the vocabulary's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dataset:
-    """One public dataset, as far as it is known; "" and () where nothing is."""
+    """One public data set, as lists and re-users describe it. Empty means that none of them says it."""
 
     name: str
     aliases: tuple[str, ...]
-    used: str
-    """Whether GMAI-VL-5.5M was made from it: yes (seen in its released annotations), likely (named in a list by its
-    makers), no (no trace, which proves nothing)."""
-
-    evidence: str
-    """What `used` rests on."""
-
+    used: Used
+    """Whether GMAI-VL-5.5M was made from it. yes: seen in the released annotations. likely: in a list by the same
+    group. no: no trace found, which proves nothing."""
+    evidence: tuple[str, ...]
+    """The lists that name it, from which `used` follows; or that a recipe of ours reads it."""
     modalities: tuple[str, ...]
+    """As the vocabulary writes them, or `Other`."""
     dimensions: tuple[str, ...]
-    tasks: tuple[str, ...]
-    """cls, seg, det, other."""
-
+    """2d, 3d, video."""
+    tasks: tuple[CatalogueTask, ...]
     anatomy: str
     department: str
-    labels: str
+    """As the vocabulary writes it; empty also where the set spans several."""
+    labels: tuple[str, ...]
+    """May be cut; the last is then `...`."""
     images: str
-    """Number of images or volumes as its makers state it, in their words."""
-
+    """Images, volumes, slices or patients, as the source states them: not comparable without conversion."""
     licence: str
-    access: str
-    """open, registration, kaggle, request."""
-
-    url: str
-    format: str
-    """Format of the recipe that would read it, or unknown."""
-
+    """Statements with who makes them; `unknown` where nobody does."""
+    access: Access
+    """Derived from the host of the address."""
+    urls: tuple[str, ...]
+    """The official page first."""
+    formats: tuple[str, ...]
+    """What lies in the set, in the words of data recipes where they have one; empty if unknown."""
     layout: str
-    """Names of folders and endings of files."""
-
+    source_ref: str
     verified: str
-    """Name of the recipe in recipes/data/ that ran on its real files."""
-
+    """Name of the recipe in recipes/data that ran on real files of it."""
     note: str
+    """Faults of the lists that were corrected, and what is in doubt."""
+
+    @property
+    def licences(self) -> tuple[str, ...]:
+        """Licences that are stated, Creative Commons in SPDX's form; `unknown` alone if there is none."""
+        without_sources = re.sub(r"\([^)]*\)", " ", self.licence)
+        statements = re.split(r";|\||\bvs\b|\balso:", without_sources)
+        named = (_plain_licence(statement) for statement in statements)
+        return tuple(dict.fromkeys(name for name in named if name and name != "sources differ"))
+
+
+def _plain_licence(statement: str) -> str:
+    """`CC-BY-SA-NC 4.0` -> `CC-BY-NC-SA-4.0`; anything that is not Creative Commons stays as it stands."""
+    statement = " ".join(statement.split()).strip(" ,")
+    found = re.match(r"CC[- ]?(0|BY(?:-(?:NC|SA|ND))*)\b[ -]?(\d\.\d)?", statement, re.IGNORECASE)
+    if found is None:
+        return statement
+    if found[1] == "0":
+        return "CC0-1.0"  # there is one version
+    terms = found[1].upper().split("-")
+    rights = "-".join(term for term in ("BY", "NC", "SA", "ND") if term in terms)
+    # What stands behind the licence ("non-commercial research with citation") limits it and must not get lost.
+    limits = re.sub(r"^:? *Public Domain$", "", statement[found.end() :].strip(" ,"))
+    return "-".join(filter(None, ("CC", rights, found[2]))) + (f", {limits}" if limits else "")
 
 
 @cache
 def datasets() -> tuple[Dataset, ...]:
-    """Return all datasets, sorted by name."""
+    """Return all data sets, sorted by name."""
     text = (files("gmai_vl.sources") / "catalogue.csv").read_text(encoding="utf-8")
     return tuple(_dataset(row) for row in csv.DictReader(text.splitlines()))
 
 
 def _dataset(row: dict[str, str]) -> Dataset:
+    used, access, tasks = row["in_gmai_vl"], row["access"] or "unknown", _cells(row["task"], "|")
+    assert used in get_args(Used) and access in get_args(Access) and set(tasks) <= set(get_args(CatalogueTask)), row
     return Dataset(
         name=row["name"],
-        aliases=_split(row["aliases"], ";"),
-        used=row["in_gmai_vl"],
-        evidence=row["evidence"],
-        modalities=_split(row["modality"], "|"),
-        dimensions=_split(row["dimension"], "|"),
-        tasks=_split(row["task"], "|"),
+        aliases=_cells(row["aliases"], ";"),
+        used=cast(Used, used),
+        evidence=_cells(row["evidence"], ";"),
+        modalities=_cells(row["modality"], "|"),
+        dimensions=_cells(row["dimension"], "|"),
+        tasks=cast(tuple[CatalogueTask, ...], tasks),
         anatomy=row["anatomy"],
         department=row["department"],
-        labels=row["labels"],
+        labels=_cells(row["labels"], ";"),
         images=row["images_or_volumes"],
         licence=row["licence"],
-        access=row["access"],
-        url=row["url"],
-        format=row["format"],
+        access=cast(Access, access),
+        urls=_cells(row["url"], " ; "),
+        formats=tuple(name for name in _cells(row["format"], "|") if name != "unknown"),
         layout=row["layout_note"],
+        source_ref=row["source_ref"],
         verified=row["verified"],
         note=row["note"],
     )
 
 
-def _split(cell: str, separator: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in cell.split(separator) if part.strip())
+def _cells(text: str, separator: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(separator) if part.strip())
 
 
-def search(words: str = "", **wanted: str | None) -> list[Dataset]:
-    """Return the datasets that have every one of `words` and hold, in the fields of `wanted`, the texts given.
+def search(
+    words: Sequence[str] = (),
+    *,
+    modality: str | None = None,
+    task: CatalogueTask | None = None,
+    department: str | None = None,
+    anatomy: str | None = None,
+    licence: str | None = None,
+    access: Access | None = None,
+    used: Used | None = None,
+) -> list[Dataset]:
+    """Return the data sets that fit everything given; those whose name has the words first.
 
-    Words are sought in name, aliases, anatomy and labels, texts anywhere in their field, both in any letter case.
+    Each of `words` must stand in the name, an alias, a label or the anatomy. `licence` fits any licence stated for a
+    set: `CC-BY` finds CC-BY-4.0 and neither CC-BY-NC-4.0 nor CC-BY-4.0 with further terms. Raises UserError for an
+    unknown modality or department.
     """
-    return [
-        dataset
-        for dataset in datasets()
-        if all(word.casefold() in _words_of(dataset) for word in words.split())
-        and all(text is None or _holds(getattr(dataset, field), text) for field, text in wanted.items())
-    ]
+    wanted = [_plain(word) for word in words if _plain(word)]
+    modality = modality and _modality(modality)
+    department = department and _department(department)
+
+    def fits(dataset: Dataset) -> bool:
+        said = _plain(" ".join((dataset.name, *dataset.aliases, *dataset.labels, dataset.anatomy)))
+        return (
+            all(word in said for word in wanted)
+            and (not modality or modality in dataset.modalities)
+            and (not task or task in dataset.tasks)
+            and (not department or department == dataset.department)
+            and (not anatomy or _plain(anatomy) in _plain(dataset.anatomy))
+            and (not licence or any(_licence_fits(licence, stated) for stated in dataset.licences))
+            and (not access or access == dataset.access)
+            and (not used or used == dataset.used)
+        )
+
+    def rank(dataset: Dataset) -> bool:
+        return not all(word in _plain(" ".join((dataset.name, *dataset.aliases))) for word in wanted)
+
+    return sorted(filter(fits, datasets()), key=rank)
 
 
-def _words_of(dataset: Dataset) -> str:
-    return " ".join((dataset.name, *dataset.aliases, dataset.anatomy, dataset.labels)).casefold()
+def find(name: str) -> Dataset:
+    """Return the data set called `name`, or with that alias, in any letter case and with any punctuation.
+
+    Raises UserError, with the nearest names, if there is none or if several sets bear that alias.
+    """
+    for names_of in (lambda dataset: (dataset.name,), lambda dataset: dataset.aliases):
+        found = [dataset for dataset in datasets() if any(_plain(known) == _plain(name) for known in names_of(dataset))]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise UserError(f"catalogue: `{visible(name)}` may be {_quoted([each.name for each in found])}; name one")
+    raise UserError(f"catalogue: no data set is called `{visible(name)}`; {_nearest(name)}")
 
 
-def _holds(value: str | tuple[str, ...], text: str) -> bool:
-    wanted = text.casefold()
-    return any(wanted == part.casefold() for part in value) if isinstance(value, tuple) else wanted in value.casefold()
+def _nearest(name: str) -> str:
+    by_plain = {_plain(known): dataset.name for dataset in datasets() for known in (dataset.name, *dataset.aliases)}
+    holding = [dataset.name for dataset in search([name])]
+    close = [by_plain[match] for match in get_close_matches(_plain(name), by_plain, n=3, cutoff=0.6)]
+    names = list(dict.fromkeys([*holding, *close]))[:3]
+    return f"did you mean {_quoted(names)}?" if names else "search with `gmai data catalogue WORDS`"
 
 
-def dataset_called(name: str) -> Dataset:
-    """Return the dataset of a name or another name of it. Raises UserError, naming the nearest."""
-    by_name = {other.casefold(): dataset for dataset in datasets() for other in (*dataset.aliases, dataset.name)}
-    if found := by_name.get(name.casefold()):
-        return found
-    raise UserError(
-        f"`{name}` is not in the catalogue; {nearest(name, (dataset.name for dataset in datasets()))[:300]}"
-    )
+def _quoted(names: Sequence[str]) -> str:
+    return " or ".join(f"`{name}`" for name in names)
 
 
-_KEYS = {
-    "folder": ['images: "."  # to fill: folder or glob of the pictures, one folder a class'],
-    "table": [
-        "images: images  # to fill: folder of the pictures",
-        "annotations: labels.csv  # to fill: the table",
-        "image_column: image  # to fill: or image_pattern",
-        "label_column: label  # to fill: or label_columns",
-    ],
-    "coco": ["images: images  # to fill", "annotations: annotations.json  # to fill"],
-    "voc": ["images: JPEGImages  # to fill", "annotations: Annotations  # to fill"],
-    "mask": [
-        "images: images  # to fill: folder or glob of the pictures",
-        'masks: "masks/{stem}.png"  # to fill',
-        "mask_labels: {255: lesion}  # to fill: mask value -> label; or threshold, or mask_label",
-    ],
-    "volume": [
-        'images: "imagesTr/*.nii.gz"  # to fill',
-        'masks: "labelsTr/{stem}.nii.gz"  # to fill',
-        "mask_labels: {1: lesion}  # to fill: label value -> label",
-    ],
-    "dicom": [],
-    "video": ['images: "*.mp4"  # to fill'],
+_MODALITY_WORDS = {
+    "mri": "MR",
+    "xray": "X-Ray",
+    "x ray": "X-Ray",
+    "fundus": "Fundus Photography",
+    "histopathology": "Pathology",
+    "infrared": "Infrared Reflectance Imaging",
+    "optical coherence tomography": "OCT",
 }
-"""Format -> the lines that nobody can know without the files."""
+"""What people call some modalities of the vocabulary."""
 
 
-def starting_recipe(dataset: Dataset) -> str:
-    """Return the YAML of a recipe with what is known filled in; what is not is marked `# to fill`."""
-    return "\n".join(_recipe_lines(dataset)) + "\n"
+def _modality(name: str) -> str:
+    if name.lower() == OTHER.lower():
+        return OTHER
+    return vocabulary.modality(_MODALITY_WORDS.get(_plain(name), name)).en
 
 
-def _recipe_lines(dataset: Dataset) -> Iterator[str]:
-    format_ = dataset.format if dataset.format in _KEYS else "volume" if "3d" in dataset.dimensions else "folder"
-    known = {term.en for term in MODALITIES}
-    modality = next((name for name in dataset.modalities if name in known), None)
-    name = re.sub(r"[^\w.-]+", "-", dataset.name).strip("-.").lower()
-    yield f"# {dataset.name}: {dataset.images or 'an unknown number of'} images or volumes, as stated by its makers."
-    yield f"# Access: {dataset.access or 'unknown'}. Layout: {dataset.layout or 'unknown'}."
-    if dataset.note:
-        yield f"# Note: {dataset.note}."
-    if dataset.verified:
-        yield f"# recipes/data/{dataset.verified}.yaml ran on its real files; begin with that one."
-    yield f"name: {name}"
-    yield "seed: 0"
-    yield "languages: {en: 0.7, zh: 0.3}"
-    yield "sources:"
-    yield f"  - name: {name}"
-    guessed = "" if dataset.format in _KEYS else "  # to fill: guessed"
-    yield f"    format: {format_}{guessed}"
-    yield "    root: .  # to fill: folder of the files, relative to this recipe"
-    for line in _KEYS[format_]:
-        yield f"    {line}"
-    if modality is not None:
-        several = f"  # to fill: it has {', '.join(dataset.modalities)}" if len(dataset.modalities) > 1 else ""
-        yield f"    modality: {modality}{several}"
-    else:
-        yield "    modality: CT  # to fill: unknown"
-    if departments := _split(dataset.department, "|"):
-        several = f"  # to fill: it has {', '.join(departments)}" if len(departments) > 1 else ""
-        yield f"    department: {departments[0]}{several}"
-    yield f"    # license:  # to fill: stated is `{dataset.licence or 'unknown'}`; write the SPDX name once you read it"
-    if dataset.labels:
-        yield f"    # labels:  # to fill: source label -> term; known: {' '.join(dataset.labels.split())}"
-    yield "    # patient:  # to fill: {regex: ..., of: name}, where names of files tell the patient"
-    if urls := re.findall(r"https?://\S+", dataset.url):
-        yield f"    url: {urls[0]}"
+def _department(name: str) -> str:
+    """Return the department called `name`; a part of the name will do where only one has it."""
+    holding = [term.en for term in vocabulary.DEPARTMENTS if _plain(name) in _plain(term.en)]
+    return holding[0] if len(holding) == 1 else vocabulary.department(name).en
+
+
+def _licence_fits(wanted: str, stated: str) -> bool:
+    wanted, stated = _plain_licence(wanted).lower(), stated.lower()
+    if not stated.startswith("cc"):
+        return wanted in stated
+    return wanted in (stated, re.sub(r"-\d\.\d$", "", stated))
+
+
+def _plain(text: str) -> str:
+    """Lower case, one blank for all that is neither letter nor digit."""
+    return " ".join(re.findall(r"\w+", text.lower().replace("_", " ")))

@@ -14,7 +14,7 @@ def stats(corpus: CorpusFolder, json: JsonFile = None) -> None:
 
     Example: gmai data stats runs/phantom
     """
-    from gmai_vl.corpus.stats import paper_shares
+    from gmai_vl.corpus.stats import paper_shares, unclear_in_paper
     from gmai_vl.corpus.stats import stats as count_samples
 
     tables = count_samples(corpus)
@@ -26,5 +26,7 @@ def stats(corpus: CorpusFolder, json: JsonFile = None) -> None:
         if paper:
             columns["% in GMAI-VL-5.5M"] = paper
         print_table(column.replace("_", " "), columns)
+        if unclear := sorted(unclear_in_paper(column) & numbers.keys()):
+            typer.echo(f"unclear in the paper: {', '.join(unclear)}\n")
     typer.echo(f"plots: {corpus / 'stats'}, card: {corpus / 'card.md'}")
     write_result(json, tables)
