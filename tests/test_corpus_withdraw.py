@@ -54,25 +54,22 @@ def test_a_picture_that_another_source_has_too_goes_and_is_told(tmp_path: Path) 
 
 
 def test_killed_at_any_moment_it_is_finished_to_the_same_corpus(tmp_path: Path) -> None:
-    original = build(write_sources(tmp_path), tmp_path / "original").corpus
-    whole = Path(shutil.copytree(original, tmp_path / "whole"))
-    expected = withdraw(whole, "skin", [])
-    counted = Path(shutil.copytree(original, tmp_path / "counted"))
-    call = "from gmai_vl.corpus.withdraw import withdraw; call = lambda corpus, source: withdraw(corpus, source, [])"
-    moments = int(run_killed_at(call, [counted, "skin"], counted, 0).stdout)
-    for moment in random.Random(1).sample(range(1, moments + 1), 3):
-        _kill_and_finish(original, tmp_path / str(moment), call, moment, whole, expected.fingerprint)
+    _kill(tmp_path, times=3)
 
 
 @pytest.mark.long
 def test_killed_at_twenty_moments(tmp_path: Path) -> None:
+    _kill(tmp_path, times=20)
+
+
+def _kill(tmp_path: Path, times: int) -> None:
     original = build(write_sources(tmp_path), tmp_path / "original").corpus
     whole = Path(shutil.copytree(original, tmp_path / "whole"))
     expected = withdraw(whole, "skin", [])
     counted = Path(shutil.copytree(original, tmp_path / "counted"))
     call = "from gmai_vl.corpus.withdraw import withdraw; call = lambda corpus, source: withdraw(corpus, source, [])"
     moments = int(run_killed_at(call, [counted, "skin"], counted, 0).stdout)
-    for moment in random.Random(2).sample(range(1, moments + 1), 20):
+    for moment in random.Random(times).sample(range(1, moments + 1), times):
         _kill_and_finish(original, tmp_path / str(moment), call, moment, whole, expected.fingerprint)
 
 

@@ -1,21 +1,31 @@
 """DICOM files: what is shown, what the header tells, what it must not tell, and every reason to turn a file away."""
 
+import tempfile
 from dataclasses import fields
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import (
+    JPEG2000,
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
     RTDoseStorage,
     RTStructureSetStorage,
     SegmentationStorage,
@@ -265,6 +275,67 @@ def test_compressed_frames_are_decoded_unless_their_own_header_says_another_size
     assert "8 x 4" in liar.reason
 
 
+LOSSLESS = [
+    ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian,
+    RLELossless, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless,
+]  # fmt: skip
+LOSSY = {JPEGExtended12Bit: 8, JPEGLSNearLossless: 8, JPEG2000: 8}
+"""Syntax -> how far a grey value of 0-255 may be off."""
+
+
+def stored_in(syntax, values):
+    """A data set of 12-bit values [H, W] in a transfer syntax; compressed ones by GDCM or OpenJPEG."""
+    ds = dataset(values, BitsStored=12, HighBit=11, WindowCenter=2048, WindowWidth=4096)
+    if syntax.is_compressed and syntax != DeflatedExplicitVRLittleEndian:
+        if syntax in (RLELossless, JPEG2000Lossless, JPEGLSLossless):
+            ds.compress(syntax, generate_instance_uid=False)
+        else:
+            ds = transcoded(ds, syntax)
+    elif syntax == ExplicitVRBigEndian:
+        ds.file_meta.TransferSyntaxUID = syntax
+        ds.PixelData = values.byteswap().tobytes()
+    else:
+        ds.file_meta.TransferSyntaxUID = syntax
+    return ds
+
+
+def transcoded(ds, syntax):
+    """Compress with GDCM's own tool, through files in memory."""
+    pytest.importorskip("gdcm")
+    import gdcm
+
+    with tempfile.TemporaryDirectory() as folder:
+        plain, packed = (str(Path(folder, name)) for name in ("plain.dcm", "packed.dcm"))
+        ds.save_as(plain, enforce_file_format=True)
+        reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+        reader.SetFileName(plain)
+        assert reader.Read()
+        change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(str(syntax))))
+        change.SetInput(reader.GetImage())
+        assert change.Change(), syntax.name
+        writer.SetFile(reader.GetFile())
+        writer.SetImage(change.GetOutput())
+        writer.SetFileName(packed)
+        assert writer.Write()
+        return dcmread(packed)
+
+
+@pytest.mark.parametrize("syntax", [*LOSSLESS, *LOSSY], ids=lambda syntax: syntax.name)
+def test_every_transfer_syntax_gives_the_same_picture(tmp_path, syntax):
+    rng = np.random.default_rng(0)
+    smooth = np.add.outer(np.arange(64) * 30, np.arange(48) * 40) + rng.integers(0, 9, (64, 48))
+    values = smooth.astype(np.uint16)
+    plain = read(tmp_path, stored_in(ExplicitVRLittleEndian, values))
+    case = read(tmp_path, stored_in(syntax, values))
+    assert isinstance(case, Case), case
+    off = np.abs(case.pixels.astype(int) - plain.pixels).max()
+    assert off <= LOSSY.get(syntax, 0)
+
+
+def deflated_bomb():
+    return dataset(np.zeros((16_000, 9_000), np.uint16), syntax=DeflatedExplicitVRLittleEndian)
+
+
 def test_damaged_and_hostile_files_are_quarantined_with_their_reason(tmp_path):
     broken = compressed("JPEG", JPEGBaseline8Bit)
     frame = jpeg(np.zeros((8, 8), np.uint8), "JPEG")
@@ -277,7 +348,7 @@ def test_damaged_and_hostile_files_are_quarantined_with_their_reason(tmp_path):
         (dataset(RAMP, NumberOfFrames=2**31 - 1), "more than the limit"),
         (dataset(RAMP, Rows=0), "0 pixels"),
         (no_pixels, "CT Image Storage without pixel data"),
-        (dataset(RAMP, syntax=DeflatedExplicitVRLittleEndian), "deflated"),
+        (deflated_bomb(), "unpacks to more than"),
         (broken, "cannot be decoded"),
     ]:
         result = read(tmp_path, ds)

@@ -16,6 +16,7 @@ Box = tuple[int, int, int, int]
 Plane = Literal["axial", "coronal", "sagittal"]
 Side = Literal["left", "right", "both"]
 Split = Literal["train", "val", "test"]
+Subset = Literal["caption", "percept", "instruct", "text-single", "text-multi"]
 Kind = Literal["caption", "mcq", "closed", "open", "grounding", "dialogue"]
 
 
@@ -231,7 +232,7 @@ class Sample:
     id: str
     """`2d#cls#x-ray#source#folder#label#file#n` (the official form plus a running number)."""
 
-    subset: Literal["caption", "percept", "instruct", "text-single", "text-multi"]
+    subset: Subset
     kind: Kind
 
     granularity: str

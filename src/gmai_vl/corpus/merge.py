@@ -22,13 +22,14 @@ from gmai_vl.corpus.recipe import DataRecipe, recipe_sha256
 from gmai_vl.corpus.schema import CASES, LEDGER, Row, Table, content_of
 from gmai_vl.corpus.split import assign_sides
 from gmai_vl.corpus.tables import count, table_rows
-from gmai_vl.foundation import UserError, atomic_file, visible, write_json, write_text
+from gmai_vl.foundation import UserError, atomic_file, say, visible, write_json, write_text
 from gmai_vl.records import Split
 from gmai_vl.writing import prompt_texts
 
 ROWS_PER_FILE = 50_000
 _ROWS_PER_GROUP = 5_000
 _MOST_REASONS = 10
+_MANY_PICTURES = 10_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,6 +165,11 @@ def _near_duplicates(cases: Sequence[str], looks: Mapping[str, bytes]) -> list[t
     """Return the pairs of cases whose pictures look the same."""
     if not cases:
         return []
+    if len(cases) > _MANY_PICTURES:
+        say(
+            f"{len(cases)} pictures are compared with each other, which takes time by the square of their number; "
+            "`near_duplicates: keep` in the recipe leaves it out"
+        )
     found = alike_within(stacked([looks[case] for case in cases]))
     return [(cases[pair.one], cases[pair.other]) for pair in found]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import AfterValidator, Field, model_validator
 
 from gmai_vl.foundation import Settings, canonical_json, load_settings, read_yaml, sha256_of_text
-from gmai_vl.records import Split
+from gmai_vl.records import Split, Subset
 from gmai_vl.sources import SourceSpec
 from gmai_vl.vocabulary import Language
 
@@ -15,7 +15,6 @@ NAME = r"[\w.-]+"
 """Names stand in ids and file names."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Subset = Literal["caption", "percept", "instruct", "text-single", "text-multi"]
 
 
 def _adds_up(shares: dict[Language, float]) -> dict[Language, float]:

@@ -13,7 +13,9 @@ from gmai_vl.corpus.columns import NOT_GIVEN, TASKS
 from gmai_vl.corpus.licences import combined
 from gmai_vl.corpus.plots import plot
 from gmai_vl.corpus.reader import Corpus
+from gmai_vl.corpus.schema import sample_of
 from gmai_vl.foundation import atomic_file, write_text
+from gmai_vl.writing.variety import variety_of
 
 COLUMNS = (
     "source", "original_task", "modality", "department", "clinical_task",
@@ -42,6 +44,14 @@ def stats(corpus: Path) -> dict[str, dict[str, int]]:
             plot(column, numbers, paper_shares().get(column, {}), temporary)
     write_text(corpus / "card.md", _card(opened.manifest, tables))
     return tables
+
+
+def variety_of_texts(corpus: Path) -> dict[str, dict[str, float]]:
+    """Return "en caption caption said" and other groups -> column -> value, as `gmai_vl.writing.variety` tells it.
+
+    Raises UserError if no finished corpus lies at `corpus`.
+    """
+    return variety_of(sample_of(row) for row in Corpus(corpus).rows("samples"))
 
 
 def paper_shares() -> dict[str, dict[str, float]]:

@@ -12,9 +12,8 @@ from gmai_vl.foundation import BadItem
 from gmai_vl.records import Box, Case, Finding, Rejected
 from gmai_vl.sources.fields import Label
 from gmai_vl.sources.geometry import area_share, outer_box, side_of
-from gmai_vl.sources.labels import distinct, look_up, patient_of, severity_of, term_of
+from gmai_vl.sources.labels import look_up, negative_of, patient_of, severity_of, term_of, terms_of
 from gmai_vl.sources.spec import BoxedSource
-from gmai_vl.vocabulary import Term, term
 
 MAX_BOXES = 10_000
 """Of one image."""
@@ -98,8 +97,8 @@ def boxed_case(
         clinical_task=spec.clinical_task,
         task="seg" if any(finding.mask is not None for finding in findings) else "det",
         findings=tuple(findings),
-        negative=None if findings else _negative_term(spec),
-        label_set=_label_set(spec, names),
+        negative=None if findings else negative_of(spec.labels),
+        label_set=terms_of((*names, *spec.labels), spec.labels, spec.unknown_labels),
         severity=severity_of(spec.severity, spec.labels),
         patient_id=patient_of(spec.patient, root, item) if spec.patient else None,
         license=spec.license,
@@ -120,23 +119,6 @@ def _finding(one: Annotated, label: Label, height: int, width: int) -> Finding:
         side=side_of(one.box, width),
         mask=one.mask,
     )
-
-
-def _label_set(spec: BoxedSource, names: Iterable[str]) -> tuple[Term, ...]:
-    terms = []
-    for name in (*names, *spec.labels):
-        if name not in spec.labels and spec.unknown_labels == "quarantine":
-            continue
-        label = spec.labels.get(name, Label())
-        if label is not None and not label.negative:
-            terms.append(term_of(name, label))
-    return distinct(terms)
-
-
-def _negative_term(spec: BoxedSource) -> Term:
-    """Return the recipe's negative label, else the vocabulary's "no finding"."""
-    named = (term_of(name, label) for name, label in spec.labels.items() if label is not None and label.negative)
-    return next(named, term("no finding"))
 
 
 def _count_left_out(item: str, left_out: list[tuple[str, str]]) -> list[Rejected]:

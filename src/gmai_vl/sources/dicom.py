@@ -3,17 +3,20 @@
 import logging
 import struct
 import warnings
+import zlib
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
+from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import get_frame
-from pydicom.filereader import read_file_meta_info
+from pydicom.filereader import read_dataset, read_file_meta_info
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, pixel_array
-from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
 
 from gmai_vl.foundation import BadItem
 from gmai_vl.records import Case, Finding, Rejected
@@ -33,6 +36,11 @@ SUFFIXES = (".dcm", ".dicom", ".ima")
 MAX_PIXELS = 2**26
 """Of one frame, times samples a pixel."""
 MAX_PIXELS_OF_ALL_FRAMES = 2**31
+MAX_UNPACKED_BYTES = 2**28
+"""Of a deflated data set."""
+
+_PREAMBLE, _GROUP_LENGTH = 132, 12
+"""Bytes before the file meta information, and of its first element, which tells how long the rest is (PS3.10 7.1)."""
 
 MODALITY_OF = {
     "CT": "CT",
@@ -156,9 +164,21 @@ def _given_patient(spec: DicomSource, root: Path, item: str, key: bytes) -> str 
 
 
 def _read(path: Path) -> Dataset:
-    if read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        raise BadItem("is deflated, so its size is not known before it is unpacked")
-    return dcmread(path)
+    meta = read_file_meta_info(path)
+    return _inflated(path, meta) if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian else dcmread(path)
+
+
+def _inflated(path: Path, meta: FileMetaDataset) -> Dataset:
+    """Read a deflated data set (PS3.5 A.5) into bounded memory. Raises BadItem if it unpacks to more."""
+    unpacker = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+    packed = path.read_bytes()[_PREAMBLE + _GROUP_LENGTH + int(meta.FileMetaInformationGroupLength) :]
+    unpacked = unpacker.decompress(packed, MAX_UNPACKED_BYTES)
+    if unpacker.unconsumed_tail:
+        raise BadItem(f"unpacks to more than {MAX_UNPACKED_BYTES} bytes")
+    ds = read_dataset(BytesIO(unpacked), is_implicit_VR=False, is_little_endian=True)
+    ds.file_meta = meta
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    return ds
 
 
 def _no_picture(ds: Dataset, item: str) -> Rejected | None:

@@ -105,8 +105,6 @@ class AnySource(Settings):
     modality: Modality | None = None
     department: Department | None = None
     clinical_task: ClinicalTask | None = None
-    severity: tuple[str, ...] = ()
-    """Source labels that are grades of one thing, from the least to the most severe."""
     license: str | None = None
     url: str | None = None
     limit: int | None = Field(default=None, ge=1)
@@ -121,3 +119,15 @@ class FileSource(AnySource):
     images: PathBelowRoot
     """Folder (with all below it) or glob."""
     patient: Patient | None = None
+
+
+class LabelledSource(FileSource):
+    """What sources with labels in words have in common."""
+
+    modality: Modality
+    labels: Labels = Field(default_factory=dict)
+    """Source label -> term; null excludes what bears it."""
+    unknown_labels: Literal["keep", "quarantine"] = "keep"
+    """What becomes of an image with a label that `labels` does not name."""
+    severity: tuple[str, ...] = ()
+    """Source labels that are grades of one thing, from the least to the most severe."""

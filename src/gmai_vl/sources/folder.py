@@ -6,12 +6,10 @@ from pathlib import Path, PurePosixPath
 
 from gmai_vl.foundation import BadItem
 from gmai_vl.records import Case, Finding, Rejected
-from gmai_vl.sources.fields import Label
 from gmai_vl.sources.files import file_of, list_files
 from gmai_vl.sources.images import SUFFIXES, read_image
-from gmai_vl.sources.labels import distinct, look_up, patient_of, term_of
+from gmai_vl.sources.labels import look_up, patient_of, severity_of, term_of, terms_of
 from gmai_vl.sources.spec import FolderSource
-from gmai_vl.vocabulary import Term
 
 
 def list_items(spec: FolderSource, root: Path) -> list[str]:
@@ -40,7 +38,8 @@ def read_item(spec: FolderSource, root: Path, item: str) -> list[Case | Rejected
         task="cls",
         findings=() if label.negative else (Finding(label=term, source_label=source_label),),
         negative=term if label.negative else None,
-        label_set=_label_set(spec, folder),
+        label_set=terms_of(_classes_beside(folder), spec.labels, spec.unknown_labels),
+        severity=severity_of(spec.severity, spec.labels),
         patient_id=patient_of(spec.patient, root, item) if spec.patient else None,
         license=spec.license,
         url=spec.url,
@@ -48,16 +47,8 @@ def read_item(spec: FolderSource, root: Path, item: str) -> list[Case | Rejected
     return [case]
 
 
-def _label_set(spec: FolderSource, folder: Path) -> tuple[Term, ...]:
-    """Return the terms of all classes that have pictures beside `folder`, excluded and negative ones apart."""
-    terms = []
-    for name in _classes(folder.parent, folder.parent.stat().st_mtime_ns):
-        if name not in spec.labels and spec.unknown_labels == "quarantine":
-            continue
-        label = spec.labels.get(name, Label())
-        if label is not None and not label.negative:
-            terms.append(term_of(name, label))
-    return distinct(terms)
+def _classes_beside(folder: Path) -> list[str]:
+    return _classes(folder.parent, folder.parent.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=16)

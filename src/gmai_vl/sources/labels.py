@@ -38,6 +38,33 @@ def distinct(terms: Iterable[Term]) -> tuple[Term, ...]:
     return tuple(dict.fromkeys(terms))
 
 
+def terms_of(
+    names: Iterable[str], labels: Mapping[str, Label | None], unknown_labels: Literal["keep", "quarantine"]
+) -> tuple[Term, ...]:
+    """Return the terms of source labels that an annotator could have given: not negative, excluded or unwanted ones."""
+    known = (name for name in names if name in labels or unknown_labels == "keep")
+    meant = ((name, labels.get(name, Label())) for name in known)
+    return distinct(term_of(name, label) for name, label in meant if label is not None and not label.negative)
+
+
+def negative_of(labels: Mapping[str, Label | None]) -> Term:
+    """Return the recipe's word for "nothing is there": its negative label, else the vocabulary's "no finding"."""
+    named = (term_of(name, label) for name, label in labels.items() if label is not None and label.negative)
+    return next(named, term("no finding"))
+
+
+def negative_among(given: Sequence[tuple[str, Label]]) -> Term | None:
+    """Return what says that nothing is there, among labels given to one image; None where they name things.
+
+    Raises BadItem if some do this and some that, or if two say it in different words.
+    """
+    negatives = distinct(term_of(name, label) for name, label in given if label.negative)
+    if len(negatives) > 1 or (negatives and not all(label.negative for _, label in given)):
+        names = ", ".join(f"`{name}`" for name, _ in given)
+        raise BadItem(f"bears {names} at once, of which one says that nothing is there")
+    return negatives[0] if negatives else None
+
+
 def severity_of(severity: Sequence[str], labels: Mapping[str, Label | None]) -> tuple[Term, ...]:
     """Return the terms of source labels that are grades, from the least to the most severe.
 

@@ -13,9 +13,9 @@ from gmai_vl.records import Case, Finding, Rejected
 from gmai_vl.sources.files import file_of, list_files, masks_of, stem_of
 from gmai_vl.sources.geometry import area_share, outer_box, side_of
 from gmai_vl.sources.images import SUFFIXES, read_image, read_mask
-from gmai_vl.sources.labels import distinct, look_up, patient_of, term_of
+from gmai_vl.sources.labels import distinct, look_up, negative_of, patient_of, term_of
 from gmai_vl.sources.spec import MaskSource, VolumeSource
-from gmai_vl.vocabulary import Term, term
+from gmai_vl.vocabulary import Term
 
 MAX_FINDINGS = 2000
 """Of one image; each holds a mask of the image's size."""
@@ -71,7 +71,7 @@ def read_item(spec: MaskSource, root: Path, item: str) -> list[Case | Rejected]:
         clinical_task=spec.clinical_task,
         task="seg",
         findings=tuple(findings),
-        negative=_negative_term(spec) if is_empty else None,
+        negative=negative_of(spec.labels) if is_empty else None,
         label_set=distinct(named.term for named in seen),
         patient_id=patient_of(spec.patient, root, item) if spec.patient else None,
         license=spec.license,
@@ -186,9 +186,3 @@ def count_dropped(item: str, dropped: list[Named], spec: MaskSource | VolumeSour
         )
         for named in dict.fromkeys(dropped)
     ]
-
-
-def _negative_term(spec: MaskSource) -> Term:
-    """Return the recipe's negative label, else the vocabulary's "no finding"."""
-    named = (term_of(name, label) for name, label in spec.labels.items() if label is not None and label.negative)
-    return next(named, term("no finding"))

@@ -6,18 +6,24 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from gmai_vl.records import Plane
-from gmai_vl.sources.fields import AnySource, FileSource, LabelOrNull, Labels, Modality, PathBelowRoot, Regex
+from gmai_vl.sources.fields import (
+    AnySource,
+    FileSource,
+    LabelledSource,
+    LabelOrNull,
+    Labels,
+    Modality,
+    PathBelowRoot,
+    Regex,
+)
 from gmai_vl.vocabulary import Language
 
 
-class FolderSource(FileSource):
+class FolderSource(LabelledSource):
     """Pictures whose class is the name of the folder they lie in."""
 
     format: Literal["folder"]
     images: PathBelowRoot = "."
-    modality: Modality
-    labels: Labels = Field(default_factory=dict)
-    unknown_labels: Literal["keep", "quarantine"] = "keep"
 
 
 class MaskedSource(FileSource):
@@ -104,12 +110,11 @@ class VolumeSource(MaskedSource):
         return self
 
 
-class TableSource(FileSource):
+class TableSource(LabelledSource):
     """Pictures with labels in a table: CSV, TSV, XLSX or Parquet."""
 
     format: Literal["table"]
     images: PathBelowRoot = "."
-    modality: Modality
     annotations: PathBelowRoot
     """The table; its first line names the columns."""
     image_column: str | None = None
@@ -130,8 +135,6 @@ class TableSource(FileSource):
     patient_column: str | None = None
     where: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Column -> values; rows with another value are excluded."""
-    labels: Labels = Field(default_factory=dict)
-    unknown_labels: Literal["keep", "quarantine"] = "keep"
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -150,13 +153,10 @@ class TableSource(FileSource):
         return self
 
 
-class BoxedSource(FileSource):
+class BoxedSource(LabelledSource):
     """What annotations by boxes have in common."""
 
-    modality: Modality
     annotations: PathBelowRoot
-    labels: Labels = Field(default_factory=dict)
-    unknown_labels: Literal["keep", "quarantine"] = "keep"
     min_area: float = Field(default=0.0, ge=0, lt=1)
     """Findings that cover less than this share of the image are dropped, and counted."""
     no_boxes: Literal["quarantine", "negative"] = "quarantine"
@@ -191,11 +191,10 @@ class YoloSource(BoxedSource):
     """Name of class 0, 1, 2, ...: a list, or number -> name."""
 
 
-class VideoSource(FileSource):
+class VideoSource(LabelledSource):
     """Videos, one frame every 1 / `fps` seconds."""
 
     format: Literal["video"]
-    modality: Modality
     fps: float = Field(default=2.0, gt=0, le=60)
     """Frames a second that are taken (GMAI-Reasoning10K takes 2)."""
     annotations: PathBelowRoot | None = None
@@ -217,8 +216,6 @@ class VideoSource(FileSource):
     """What stands between several labels in `label_column`."""
     label_columns: tuple[str, ...] = ()
     """Columns named after labels that hold 1 where the label holds and 0 where it does not: several at a time."""
-    labels: Labels = Field(default_factory=dict)
-    unknown_labels: Literal["keep", "quarantine"] = "keep"
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

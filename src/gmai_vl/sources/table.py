@@ -15,10 +15,9 @@ from gmai_vl.sources.fields import Label
 from gmai_vl.sources.files import file_of, list_files, plain_name
 from gmai_vl.sources.geometry import side_of
 from gmai_vl.sources.images import SUFFIXES, read_image
-from gmai_vl.sources.labels import distinct, look_up, patient_of, severity_of, term_of
+from gmai_vl.sources.labels import look_up, negative_among, patient_of, severity_of, term_of, terms_of
 from gmai_vl.sources.sheets import Cells, check_table, read_rows, unwanted
 from gmai_vl.sources.spec import TableSource
-from gmai_vl.vocabulary import Term
 
 _OTHERWISE = "otherwise"
 _SET, _NOT_SET = ("1", "1.0", "true", "yes"), ("0", "0.0", "", "false", "no")
@@ -54,14 +53,11 @@ def read_item(spec: TableSource, root: Path, item: str) -> list[Case | Rejected]
     known = spec.labels | ({_OTHERWISE: spec.otherwise} if spec.otherwise else {})
     meant = [(name, box, look_up(name, known, spec.unknown_labels)) for name, box in dict.fromkeys(given)]
     told = [(name, box, label) for name, box, label in meant if label is not None]
-    negatives = distinct(term_of(name, label) for name, _, label in told if label.negative)
-    findings = [_finding(name, box, label, *pixels.shape[1::-1]) for name, box, label in told if not label.negative]
     if not told:
         names = ", ".join(dict.fromkeys(f"`{name}`" for name, _, _ in meant))
         return [Rejected(item=item, outcome="excluded", reason=f"the recipe excludes {names}")]
-    if negatives and (findings or len(negatives) > 1):
-        labels = ", ".join(f"`{name}`" for name, _, _ in told)
-        raise BadItem(f"bears {labels} at once, of which one says that nothing is there")
+    negative = negative_among([(name, label) for name, _, label in told])
+    findings = [_finding(name, box, label, *pixels.shape[1::-1]) for name, box, label in told if not label.negative]
     case = Case(
         source=spec.name,
         item=item,
@@ -71,8 +67,8 @@ def read_item(spec: TableSource, root: Path, item: str) -> list[Case | Rejected]
         clinical_task=spec.clinical_task,
         task="det" if any(finding.box for finding in findings) else "cls",
         findings=tuple(findings),
-        negative=negatives[0] if negatives else None,
-        label_set=_label_set(spec, sheet),
+        negative=negative,
+        label_set=terms_of(sheet.labels or spec.label_columns, spec.labels, spec.unknown_labels),
         severity=severity_of(spec.severity, spec.labels),
         patient_id=_patient(wanted, spec, root, item),
         license=spec.license,
@@ -195,14 +191,3 @@ def _names_of(spec: TableSource, root: Path, item: str) -> list[str]:
     folder = root / spec.images
     below = [os.path.relpath(root / item, folder)] if folder.is_dir() else []
     return list(dict.fromkeys([*(Path(path).as_posix() for path in below), item, PurePosixPath(item).name]))
-
-
-def _label_set(spec: TableSource, sheet: _Sheet) -> tuple[Term, ...]:
-    terms = []
-    for name in sheet.labels or spec.label_columns:
-        if name not in spec.labels and spec.unknown_labels == "quarantine":
-            continue
-        label = spec.labels.get(name, Label())
-        if label is not None and not label.negative:
-            terms.append(term_of(name, label))
-    return distinct(terms)

@@ -16,7 +16,7 @@ from gmai_vl.foundation import BadItem
 from gmai_vl.records import Case, Finding, Rejected
 from gmai_vl.sources.fields import Label
 from gmai_vl.sources.files import file_of, list_files
-from gmai_vl.sources.labels import distinct, look_up, patient_of, severity_of, term_of
+from gmai_vl.sources.labels import look_up, negative_among, patient_of, severity_of, term_of, terms_of
 from gmai_vl.sources.spans import Span, labels_at, moments_in, spans_of
 from gmai_vl.sources.spec import VideoSource
 from gmai_vl.vocabulary import Term
@@ -87,8 +87,7 @@ def _whole(spec: VideoSource, root: Path, item: str) -> Span:
 
 def _label_set(spec: VideoSource, meaning: dict[str, Label | None]) -> tuple[Term, ...]:
     """Return what an annotator could have given: the columns of labels, all labels of the recipe, all of the video."""
-    known = {name: spec.labels.get(name, Label()) for name in spec.label_columns} | spec.labels | meaning
-    return distinct(term_of(name, label) for name, label in known.items() if label is not None and not label.negative)
+    return terms_of((*spec.label_columns, *spec.labels, *meaning), spec.labels, spec.unknown_labels)
 
 
 def _case(
@@ -99,17 +98,13 @@ def _case(
     label_set: tuple[Term, ...],
     patient_id: str,
 ) -> Case | Rejected:
-    negatives = distinct(term_of(name, label) for name, label in labels.items() if label.negative)
+    try:
+        negative = negative_among(list(labels.items()))
+    except BadItem as bad:
+        return Rejected(item=item, outcome="quarantined", reason=str(bad))
     findings = [
         Finding(label=term_of(name, label), source_label=name) for name, label in labels.items() if not label.negative
     ]
-    if negatives and (findings or len(negatives) > 1):
-        names = ", ".join(f"`{name}`" for name in labels)
-        return Rejected(
-            item=item,
-            outcome="quarantined",
-            reason=f"bears {names} at once, of which one says that nothing is there",
-        )
     return Case(
         source=spec.name,
         item=item,
@@ -119,7 +114,7 @@ def _case(
         clinical_task=spec.clinical_task,
         task="cls",
         findings=tuple(findings),
-        negative=negatives[0] if negatives else None,
+        negative=negative,
         label_set=label_set,
         severity=severity_of(spec.severity, spec.labels),
         patient_id=patient_id,

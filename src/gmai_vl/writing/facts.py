@@ -287,7 +287,7 @@ def size_of(area_share: float) -> Term:
 
 
 def _finding_facts(finding: Finding, case: Case) -> FindingFacts:
-    one_piece = finding.mask is None or _is_connected(finding.mask)
+    one_piece = finding.mask is None or finding.box is None or _is_connected(finding.mask, finding.box)
     position, near = _place(finding.box, case.width, case.height) if finding.box and one_piece else (None, ())
     return FindingFacts(
         label=finding.label,
@@ -319,10 +319,11 @@ def _third(share: float) -> int:
     return min(2, max(0, int(share * 3)))
 
 
-def _is_connected(mask: np.ndarray) -> bool:
+def _is_connected(mask_HW: np.ndarray, box: Box) -> bool:
     from scipy.ndimage import label as label_pieces
 
-    pieces: int = label_pieces(mask, structure=np.ones((3, 3)))[1]
+    x1, y1, x2, y2 = box
+    pieces: int = label_pieces(mask_HW[y1:y2, x1:x2], structure=np.ones((3, 3)))[1]
     return pieces <= 1
 
 

@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from gmai_vl.records import Case, Conversation, ImageRef, Kind, Provenance, Sample, Turn
+from gmai_vl.records import Case, Conversation, ImageRef, Kind, Provenance, Sample, Subset, Turn
 from gmai_vl.writing.phrases import given_prompt
-from gmai_vl.writing.templates import checked, sample_id
-
-GivenSubset = Literal["instruct", "text-single", "text-multi"]
+from gmai_vl.writing.samples import checked_sample
 
 YES_NO = {"yes": "yes", "no": "no", "是": "是", "否": "否"}
 """What a source answers, in lower case and without a full stop -> the answer of a closed question."""
@@ -25,12 +23,12 @@ def write_given(
     """
     wanted = [each for each in case.conversations if subset_of(case, each) in subsets]
     return [
-        checked(_sample(case, conversation, answer_with, number), case)
+        _sample(case, conversation, answer_with, number)
         for number, conversation in enumerate(wanted, start=first_number)
     ]
 
 
-def subset_of(case: Case, conversation: Conversation) -> GivenSubset:
+def subset_of(case: Case, conversation: Conversation) -> Subset:
     """Return where a conversation belongs."""
     if case.has_image:
         return "instruct"
@@ -65,26 +63,16 @@ def _sample(case: Case, conversation: Conversation, answer_with: Literal["letter
     else:
         closed = closed_answer(conversation)
         kind, answer = ("closed", closed) if closed else ("open", turns[-1].text)
-    return Sample(
-        id=sample_id(case, number),
+    return checked_sample(
+        case,
+        number,
         subset=subset_of(case, conversation),
         kind=kind,
         granularity="image" if case.has_image else "text",
         language=conversation.language,
-        images=(case.image_sha256,) if case.has_image else (),
-        width=case.width,
-        height=case.height,
         turns=turns,
         options=options,
         answer=answer,
-        task=case.task,
-        modality=case.modality,
-        department=case.department,
-        clinical_task=case.clinical_task,
-        source=case.source,
-        license=case.license,
-        case_id=case.case_id,
-        patient_id=case.patient_id,
         provenance=Provenance(
             writer="source",
             prompt_id=prompt_id,

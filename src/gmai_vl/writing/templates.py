@@ -1,14 +1,12 @@
 """The template writer: a case, its facts and chance in; samples out, each checked against the case before it leaves."""
 
 import random
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 from typing import Literal
 
 from gmai_vl.foundation import stable_fraction, stable_rng
-from gmai_vl.records import Case, ImageRef, Provenance, Sample, Turn
+from gmai_vl.records import Case, ImageRef, Provenance, Sample, Subset, Turn
 from gmai_vl.vocabulary import Language, Term
 from gmai_vl.writing.asks import Ask
 from gmai_vl.writing.comparisons import further_asks_of
@@ -16,9 +14,7 @@ from gmai_vl.writing.exchange import Exchange, caption_exchange, exchange_of, re
 from gmai_vl.writing.facts import CaseFacts, facts_of
 from gmai_vl.writing.phrases import ChoiceStyle, Style
 from gmai_vl.writing.questions import asks_of, tellable_regions
-from gmai_vl.writing.verify import check_sample
-
-Subset = Literal["caption", "percept", "instruct"]
+from gmai_vl.writing.samples import checked_sample
 
 MOST_REGION_CAPTIONS = 2
 MOST_FURTHER = 2
@@ -78,7 +74,7 @@ def write_samples(
         drafts += [("percept", [exchange]) for exchange in _perceptions(facts, chance, choice, most)]
     if "instruct" in subsets:
         drafts += [("instruct", exchanges) for exchanges in _instructions(facts, chance, most)]
-    return [checked(_sample(case, facts, number, *draft), case) for number, draft in enumerate(drafts)]
+    return [_sample(case, facts, number, *draft) for number, draft in enumerate(drafts)]
 
 
 def _captions(facts: CaseFacts, chance: _Chance) -> Iterator[Exchange]:
@@ -164,54 +160,20 @@ def _sample(case: Case, facts: CaseFacts, number: int, subset: Subset, exchanges
     told = {"form": "dialogue"} if several else first.as_json()
     if several:
         told |= {"turns": [exchange.as_json() for exchange in exchanges]}
-    return Sample(
-        id=sample_id(case, number),
+    return checked_sample(
+        case,
+        number,
         subset=subset,
         kind="dialogue" if several else first.kind,
         granularity="image" if several else first.granularity,
         language=first.language,
-        images=(case.image_sha256,),
-        width=case.width,
-        height=case.height,
         turns=tuple(turns),
         options=None if several else first.options,
         answer=None if several else first.answer,
         regions=tuple(dict.fromkeys(region for exchange in exchanges for region in exchange.regions)),
-        task=case.task,
-        modality=case.modality,
-        department=case.department,
-        clinical_task=case.clinical_task,
-        source=case.source,
-        license=case.license,
-        case_id=case.case_id,
-        patient_id=case.patient_id,
         provenance=Provenance(
             writer="template",
             prompt_id=f"template/dialogue/{first.language}/0" if several else first.prompt_id,
             facts=told | {"case": facts.as_json(None if several else first.subject)},
         ),
     )
-
-
-def checked(sample: Sample, case: Case) -> Sample:
-    """Return the sample with the results of its checks. A failed one is a fault of the writer's: AssertionError."""
-    checks = check_sample(sample, case)
-    failed = {name: result for name, result in checks.items() if result is not True}
-    assert not failed, f"{sample.id}: {failed}"
-    return replace(sample, provenance=replace(sample.provenance, checks=checks))
-
-
-def sample_id(case: Case, number: int) -> str:
-    """Return `2d#cls#x-ray#source#folder#label#file#n`, each part with `#`, `%` and control characters escaped."""
-    labels = sorted({finding.label.en for finding in case.findings}) or [case.negative.en if case.negative else ""]
-    parts = (
-        case.dimension,
-        case.task,
-        (case.modality or "any").lower().replace(" ", "-"),
-        case.source,
-        str(PurePosixPath(case.item).parent),
-        "+".join(labels),
-        case.item,
-        str(number),
-    )
-    return "#".join(re.sub(r"[#%\x00-\x1f\x7f]", lambda match: f"%{ord(match[0]):02X}", part) for part in parts)

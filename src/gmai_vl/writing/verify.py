@@ -108,7 +108,8 @@ def _check_given(sample: Sample, case: Case) -> Checks:
         listed = "".join(f"\n{letter}. {text}" for letter, text in source.options.items())
         instructions = wording(source.language)["instructions"]
         letter, text = str(source.answer), source.options.get(str(source.answer))
-        ends = {letter: instructions["mcq"], text: instructions["mcq-text"]}.get(said, [])
+        # An option may be worded like a letter, and then both instructions lead to what is said.
+        ends = (instructions["mcq"] if said == letter else []) + (instructions["mcq-text"] if said == text else [])
         whole = [f"{source.turns[0].text}{listed}\n{end}" for end in ends]
         return checks | {
             "turns": asked in whole or f"`{asked}` and `{said}` are not what the source asks and answers",
@@ -171,8 +172,9 @@ def _true_terms(told: Mapping[str, Any], question: str, own: list[Finding], case
     form = told["form"]
     if form in ("relation", "contact"):
         (one,), (other,) = own, [finding for finding in case.findings if finding.label.en == told["other"]]
-        held = directions_of(one, other, case) if form == "relation" else contacts_of(one, other, case)
-        return [term for term in held if form == "relation" or contacts_of(one, other, case)[term]]
+        if form == "relation":
+            return directions_of(one, other, case)
+        return [contact for contact, holds in contacts_of(one, other, case).items() if holds]
     if form in ("largest", "closest"):
         ranked = _ranked(told, case)
         return [min(ranked, key=lambda label: ranked[label])]

@@ -130,11 +130,11 @@ def contacts_of(one: Finding, other: Finding, case: Case) -> dict[Term, bool]:
     """
     if one.mask is None or other.mask is None:
         return {}
-    mine, others = one.mask.astype(bool), other.mask.astype(bool)
+    mine, others = _cut_about_both(one.mask, other.mask)
     area, other_area, shared = int(mine.sum()), int(others.sum()), int(np.logical_and(mine, others).sum())
     lesser = min(area, other_area)
     within = shared / area
-    beside = sum(int(pixel) for pixel in _beside(others)[mine])
+    beside = int(_beside(others)[mine].sum())
     hidden, hides = _enclosed(others)[mine].mean(), _enclosed(mine)[others].mean()
     apart = _distance(mine, others) - 1 >= GAP * float(np.hypot(case.width, case.height)) * (1 - 1e-9)
     return {
@@ -144,6 +144,13 @@ def contacts_of(one: Finding, other: Finding, case: Case) -> dict[Term, bool]:
         TOUCHING: shared == 0 and beside >= 4 and hidden == 0 and hides == 0,
         APART: shared == 0 and apart,
     }
+
+
+def _cut_about_both(one_HW: NDArray[np.bool_], other_HW: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+    """Return both masks on the smallest field that holds both, with a rim of one pixel that holds neither."""
+    rows, columns = (np.flatnonzero((one_HW | other_HW).any(axis=axis)) for axis in (1, 0))
+    field = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return [np.pad(mask[field].astype(bool), 1) for mask in (one_HW, other_HW)]
 
 
 def _beside(mask_HW: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -159,15 +166,9 @@ def _enclosed(mask_HW: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _distance(one_HW: NDArray[np.bool_], other_HW: NDArray[np.bool_]) -> float:
-    """Return the pixels between the nearest centres of true pixels of two masks."""
-    outlines = [np.argwhere(mask & _beside(~mask) | mask & _rim(mask)) for mask in (one_HW, other_HW)]
+    """Return the pixels between the nearest centres of true pixels of two masks, neither of which meets the rim."""
+    outlines = [np.argwhere(mask & _beside(~mask)) for mask in (one_HW, other_HW)]
     return float(cKDTree(outlines[0]).query(outlines[1])[0].min())
-
-
-def _rim(mask_HW: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    rim = np.ones_like(mask_HW)
-    rim[1:-1, 1:-1] = False
-    return rim
 
 
 MEASURE = re.compile(
@@ -233,4 +234,6 @@ def _diameter(mask_HW: NDArray[np.bool_], row_mm: float, column_mm: float) -> fl
 
 
 def _is_one_piece(mask_HW: NDArray[np.bool_]) -> bool:
-    return int(label_pieces(mask_HW, structure=np.ones((3, 3)))[1]) == 1
+    rows, columns = (np.flatnonzero(mask_HW.any(axis=axis)) for axis in (1, 0))
+    field = mask_HW[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return int(label_pieces(field, structure=np.ones((3, 3)))[1]) == 1

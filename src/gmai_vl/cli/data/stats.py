@@ -10,11 +10,12 @@ from gmai_vl.cli.data.shared import CorpusFolder, JsonFile, print_table, write_r
 def stats(corpus: CorpusFolder, json: JsonFile = None) -> None:
     """Count the samples by source, modality, department, task and more; write plots and the card.
 
-    Where the paper tells the share of GMAI-VL-5.5M, it stands beside ours.
+    Where the paper tells the share of GMAI-VL-5.5M, it stands beside ours. Of the texts of each language, subset and
+    kind it tells how varied they are: different runs of 1 to 3 words, sentences and texts that stand twice.
 
     Example: gmai data stats runs/phantom
     """
-    from gmai_vl.corpus.stats import paper_shares, unclear_in_paper
+    from gmai_vl.corpus.stats import paper_shares, unclear_in_paper, variety_of_texts
     from gmai_vl.corpus.stats import stats as count_samples
 
     tables = count_samples(corpus)
@@ -28,5 +29,11 @@ def stats(corpus: CorpusFolder, json: JsonFile = None) -> None:
         print_table(column.replace("_", " "), columns)
         if unclear := sorted(unclear_in_paper(column) & numbers.keys()):
             typer.echo(f"unclear in the paper: {', '.join(unclear)}\n")
+    variety = variety_of_texts(corpus)
+    by_column = {
+        column: {group: round(row[column], 3) for group, row in variety.items()}
+        for column in next(iter(variety.values()))
+    }
+    print_table("variety of the texts", by_column)
     typer.echo(f"plots: {corpus / 'stats'}, card: {corpus / 'card.md'}")
-    write_result(json, tables)
+    write_result(json, {**tables, "variety": variety})

@@ -1,0 +1,73 @@
+"""A sample about a case: what it takes over from the case, its id, and the checks that it passes before it leaves."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import PurePosixPath
+
+from gmai_vl.records import Case, Kind, Provenance, Region, Sample, Subset, Turn
+from gmai_vl.vocabulary import Language
+from gmai_vl.writing.verify import check_sample
+
+
+def checked_sample(
+    case: Case,
+    number: int,
+    *,
+    subset: Subset,
+    kind: Kind,
+    granularity: str,
+    language: Language,
+    turns: tuple[Turn, ...],
+    options: Mapping[str, str] | None,
+    answer: str | None,
+    provenance: Provenance,
+    regions: tuple[Region, ...] = (),
+) -> Sample:
+    """Return sample number `number` of `case` with the results of its checks.
+
+    A failed check is a fault of the writer's: AssertionError.
+    """
+    sample = Sample(
+        id=_sample_id(case, number),
+        subset=subset,
+        kind=kind,
+        granularity=granularity,
+        language=language,
+        images=(case.image_sha256,) if case.has_image else (),
+        width=case.width,
+        height=case.height,
+        turns=turns,
+        options=None if options is None else dict(options),
+        answer=answer,
+        regions=regions,
+        task=case.task,
+        modality=case.modality,
+        department=case.department,
+        clinical_task=case.clinical_task,
+        source=case.source,
+        license=case.license,
+        case_id=case.case_id,
+        patient_id=case.patient_id,
+        provenance=provenance,
+    )
+    checks = check_sample(sample, case)
+    failed = {name: result for name, result in checks.items() if result is not True}
+    assert not failed, f"{sample.id}: {failed}"
+    return replace(sample, provenance=replace(provenance, checks=checks))
+
+
+def _sample_id(case: Case, number: int) -> str:
+    """Return `2d#cls#x-ray#source#folder#label#file#n`, each part with `#`, `%` and control characters escaped."""
+    labels = sorted({finding.label.en for finding in case.findings}) or [case.negative.en if case.negative else ""]
+    parts = (
+        case.dimension,
+        case.task,
+        (case.modality or "any").lower().replace(" ", "-"),
+        case.source,
+        str(PurePosixPath(case.item).parent),
+        "+".join(labels),
+        case.item,
+        str(number),
+    )
+    return "#".join(re.sub(r"[#%\x00-\x1f\x7f]", lambda match: f"%{ord(match[0]):02X}", part) for part in parts)
