@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,9 @@ def test_an_interrupt_is_said_and_leaves_what_was_finished(tmp_path: Path) -> No
         "sources: [{name: p, format: phantom, patients: 200, license: Apache-2.0}]\n"
     )
     command = [*GMAI, "data", "build", str(tmp_path / "phantoms.yaml"), "--out", str(tmp_path / "corpus")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    # A shell's background jobs ignore interrupts, and what they start inherits that.
+    heeds_interrupts = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heeds_interrupts) as process:
         assert process.stderr
         process.stderr.read(1)  # its first sign of life: work has begun
         process.send_signal(signal.SIGINT)
