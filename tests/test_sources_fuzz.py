@@ -20,11 +20,25 @@ from mutation import mutations
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pydantic import TypeAdapter
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
+from test_sources_dicom import compressed, stored_in
+from test_sources_segments import ORIENTATIONS, segmentation, some_masks, stored, write
 from test_sources_video import even, make
 
 from gmai_vl.foundation import BadItem, UserError
 from gmai_vl.records import Case, Rejected
-from gmai_vl.sources import SourceSpec, list_items, read_item
+from gmai_vl.sources import SourceSpec, list_items, read_item, segments
 
 WATCHDOG_SECONDS = 60
 MOST_MEMORY = 1 << 30
@@ -152,6 +166,24 @@ def video(root: Path, name: str, codec: tuple[str, str]) -> Trial:
     return {"format": "video", "images": "."}, f"polyp/{name}"
 
 
+def dicom(root: Path, syntax: UID) -> Trial:
+    values = np.add.outer(np.arange(64) * 30, np.arange(48) * 40).astype(np.uint16)
+    ds = compressed("JPEG", syntax) if syntax == JPEGBaseline8Bit else stored_in(syntax, values)
+    ds.save_as(root / "a.dcm", enforce_file_format=True)
+    return {"format": "dicom"}, "a.dcm"
+
+
+def dicom_segmentation(root: Path) -> Trial:
+    images = [stored(ORIENTATIONS["as shown"], number) for number in range(2)]
+    write(root, images, segmentation(images, some_masks(2, 2), ["liver", "spleen"]))
+    return {"format": "dicom"}, "seg0.dcm"
+
+
+SYNTAXES = (
+    ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, RLELossless, JPEGBaseline8Bit,
+    JPEGExtended12Bit, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless,
+)  # fmt: skip
+
 VIDEOS: dict[str, tuple[str, str]] = {
     "a.mp4": ("libx264", "yuv420p"),
     "a.avi": ("mpeg4", "yuv420p"),
@@ -175,6 +207,8 @@ TRIALS: dict[str, Callable[[Path], Trial]] = {
     "text-messages": dialogue,
     **{f"volume-{ending}": lambda root, e=ending: volume(root, e) for ending in VOLUMES},
     **{f"video-{name}": lambda root, n=name, c=codec: video(root, n, c) for name, codec in VIDEOS.items()},
+    **{f"dicom-{syntax.keyword}": lambda root, s=syntax: dicom(root, s) for syntax in SYNTAXES},
+    "dicom-seg": dicom_segmentation,
     "volume-mask": lambda root: volume(root, "nii.gz", "m.nii.gz"),
     "volume-raw": lambda root: volume(root, "mhd", "a.raw"),
     "volume-zraw": lambda root: volume(root, "mhd", "a.zraw"),
@@ -183,6 +217,7 @@ TRIALS: dict[str, Callable[[Path], Trial]] = {
 
 
 def read_all(source: dict[str, Any], root: Path) -> list[Case | Rejected]:
+    segments._segmentations.cache_clear()  # a build reads files once, and here they change
     spec = TypeAdapter(SourceSpec).validate_python({"name": "s", "root": ".", "modality": "X-Ray"} | source)
     return [outcome for item in list_items(spec, root) for outcome in read_item(spec, root, item)]
 

@@ -56,4 +56,9 @@ def load_image(corpus: Path, name: str) -> NDArray[np.uint8]:
 
 def stored_images(corpus: Path) -> Iterator[Path]:
     """Yield every file below `images/`, in name order."""
-    yield from sorted(path for path in (corpus / "images").rglob("*") if path.is_file())
+    store = corpus / "images"
+    for place in sorted(store.iterdir()) if store.is_dir() else ():
+        if place.is_dir() and not place.is_symlink():
+            yield from sorted(path for path in place.rglob("*") if path.is_file())
+        elif place.is_file():
+            yield place

@@ -7,13 +7,16 @@ weight, as only copies share it.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import gaussian_filter
+from scipy import fft
+from scipy.ndimage import gaussian_filter1d
 
-# N pictures · M pictures they are held against · V variants of a picture · S side of a look · D numbers of a glance
+# N pictures · M pictures they are held against · P pairs · K best of each · F frames · S side of a look · D numbers of
+# a glance
 Looks = NDArray[np.uint8]
 """[N, S, S]."""
 
@@ -41,7 +44,8 @@ _FRAMES = (
     (_CUT, _CUT, 1 - _CUT, 1 - _CUT),
 )
 
-_VARIANTS = 4 * len(_FRAMES)
+_VARIANTS = tuple((frame, flip) for frame in range(len(_FRAMES)) for flip in range(4))
+"""Frame, and axes that it is turned about (1: up and down, 2: left and right); the first is the picture as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,94 +76,77 @@ def alike_between(looks: Looks, others: Looks) -> Iterator[Alike]:
 
     Memory is that of the looks and a little more; time grows with N * M.
     """
-    if not len(looks) or not len(others):
-        return
+    within = looks is others
     for start in range(0, len(looks), _BLOCK):
-        block = looks[start : start + _BLOCK]
-        pairs = _candidates(block, others)
-        if looks is others:
-            pairs = pairs[start + pairs["one"] < pairs["other"]]
-        for first in range(0, len(pairs), _BLOCK):
-            some = pairs[first : first + _BLOCK]
-            one, other = block[some["one"]], others[some["other"]]
-            turned = some["turned"]
-            ours = np.where((turned == _ONE)[:, None, None], one, other)
-            theirs = np.where((turned == _ONE)[:, None, None], other, one)
-            likeness = _likeness(ours, some["variant"], theirs)
-            for pair, value in zip(some, likeness, strict=True):
+        block = np.asarray(looks[start : start + _BLOCK])
+        left = start if within else 0
+        one, other = _candidates(block, others[left:], within)
+        for first in range(0, len(one), _BLOCK):
+            pairs = one[first : first + _BLOCK], other[first : first + _BLOCK]
+            likeness = _likeness(block[pairs[0]], np.asarray(others[left + pairs[1]]))
+            for mine, theirs, value in zip(*pairs, likeness, strict=True):
                 if value >= ALIKE_FROM:
-                    yield Alike(start + int(pair["one"]), int(pair["other"]), float(value))
+                    yield Alike(start + int(mine), left + int(theirs), float(value))
 
 
-_ONE, _OTHER = 0, 1
-_PAIR = np.dtype(
-    [("one", np.int64), ("other", np.int64), ("turned", np.int8), ("variant", np.int8), ("alike", np.float32)]
-)
-"""Indices of a pair, which of the two, as which variant, is most like the other as that is, and how like."""
+def _candidates(looks: Looks, others: Looks, within: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the pairs, as indices [P] and [P], that are alike at a glance: of each of `looks` the best few.
 
-
-def _candidates(looks: Looks, others: Looks) -> NDArray[np.void]:
-    """Return the pairs that are alike at a glance: one of them, framed and flipped, against the other as it is.
-
-    Of each of `looks` the best few, sorted by its index.
+    If `within`, `looks` are the first of `others`, and each is held only against those after it.
     """
-    variants_VND = [_glances(looks, variant) for variant in range(_VARIANTS)]
-    found = []
+    ours_FND = _glances(looks)
+    best_NK = np.full((len(looks), _MOST_CANDIDATES), -1.0, np.float32)
+    other_NK = np.zeros(best_NK.shape, np.int64)
     for start in range(0, len(others), _BLOCK):
-        part = others[start : start + _BLOCK]
-        as_it_is_MD = _glances(part)
-        best_NM = np.full((len(looks), len(part)), -1.0, dtype=np.float32)
-        best_as_NM = np.zeros(best_NM.shape, dtype=np.int8)
-        for variant, variant_ND in enumerate(variants_VND):
-            alike = variant_ND @ as_it_is_MD.T, variants_VND[0] @ _glances(part, variant).T
-            for turned, values_NM in zip((_ONE, _OTHER), alike, strict=True):
-                better_NM = values_NM > best_NM
-                best_NM[better_NM] = values_NM[better_NM]
-                best_as_NM[better_NM] = 2 * variant + turned
-        one, other = np.nonzero(best_NM >= _GLANCE_FROM)
-        pairs = np.empty(len(one), dtype=_PAIR)
-        pairs["one"], pairs["other"], pairs["alike"] = one, start + other, best_NM[one, other]
-        pairs["variant"], pairs["turned"] = np.divmod(best_as_NM[one, other], 2)
-        found.append(pairs)
-    return _best_of_each(np.concatenate(found))
+        alike_NM = _alike_at_a_glance(ours_FND, _glances(np.asarray(others[start : start + _BLOCK])))
+        if within and start == 0:
+            alike_NM[np.tril_indices_from(alike_NM)] = -1.0
+        rows = np.flatnonzero(alike_NM.max(axis=1) >= _GLANCE_FROM)
+        index_M = np.arange(start, start + alike_NM.shape[1])
+        alike = np.concatenate([best_NK[rows], alike_NM[rows]], axis=1)
+        index = np.concatenate([other_NK[rows], np.broadcast_to(index_M, (len(rows), len(index_M)))], axis=1)
+        best = np.argpartition(alike, -_MOST_CANDIDATES, axis=1)[:, -_MOST_CANDIDATES:]
+        best_NK[rows] = np.take_along_axis(alike, best, axis=1)
+        other_NK[rows] = np.take_along_axis(index, best, axis=1)
+    one, rank = np.nonzero(best_NK >= _GLANCE_FROM)
+    return one, other_NK[one, rank]
 
 
-def _best_of_each(pairs: NDArray[np.void]) -> NDArray[np.void]:
-    """Return for each `one` the pairs that are most alike, at most `_MOST_CANDIDATES`."""
-    order = np.lexsort((pairs["other"], -pairs["alike"], pairs["one"]))
-    pairs = pairs[order]
-    firsts = np.flatnonzero(np.r_[True, pairs["one"][1:] != pairs["one"][:-1]]) if len(pairs) else np.zeros(0, int)
-    rank = np.arange(len(pairs)) - np.repeat(firsts, np.diff(np.r_[firsts, len(pairs)]))
-    return pairs[rank < _MOST_CANDIDATES]
+def _alike_at_a_glance(ours_FND: NDArray[np.float32], theirs_FMD: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return [N, M] how like two pictures are: one of them, framed and flipped, and the other as it is."""
+    best_NM = ours_FND[0] @ theirs_FMD[0].T
+    alike_NM = np.empty_like(best_NM)
+    for frame, flip in _VARIANTS[1:]:
+        np.matmul(_flipped(ours_FND[frame], flip), theirs_FMD[0].T, out=alike_NM)
+        np.maximum(best_NM, alike_NM, out=best_NM)
+        if frame:  # to turn one about is to turn the other about: only what is framed has two ways
+            np.matmul(ours_FND[0], _flipped(theirs_FMD[frame], flip).T, out=alike_NM)
+            np.maximum(best_NM, alike_NM, out=best_NM)
+    return best_NM
 
 
-def _as_variant(looks: Looks, variant: int) -> NDArray[np.float32]:
-    """Return looks cut to a frame and brought back to their size, then turned about neither, one or both axes."""
-    frame, flipped = divmod(variant, 4)
-    if frame:
-        left, top, right, bottom = (SIDE * edge for edge in _FRAMES[frame])
-        looks = np.stack(
-            [
-                np.asarray(
-                    Image.fromarray(look).resize((SIDE, SIDE), Image.Resampling.BICUBIC, (left, top, right, bottom))
-                )
-                for look in looks
-            ]
-        )
-    return looks[:, :: -1 if flipped & 1 else 1, :: -1 if flipped & 2 else 1].astype(np.float32)
+def _glances(looks: Looks) -> NDArray[np.float32]:
+    """Return unit vectors [F, N, D]: means of 8 x 8 fields inside each frame, without the brightness of the whole."""
+    values = looks.astype(np.float32)
+    columns = {span: values @ _fields(*span).T for span in {(left, right) for left, _, right, _ in _FRAMES}}
+    glances = [_fields(top, bottom) @ columns[left, right] for left, top, right, bottom in _FRAMES]
+    vectors_FND = np.stack(glances).reshape(len(_FRAMES), len(looks), -1)
+    vectors_FND -= vectors_FND.mean(axis=2, keepdims=True)
+    vectors_FND /= np.linalg.norm(vectors_FND, axis=2, keepdims=True) + 1e-6
+    return vectors_FND
 
 
-def _glances(looks: Looks, variant: int = 0) -> NDArray[np.float32]:
-    """Return unit vectors [N, D] of the means of 8 x 8 fields of a variant, without the brightness of the whole."""
-    frame, flipped = divmod(variant, 4)
-    left, top, right, bottom = _FRAMES[frame]
-    rows, columns = _fields(top, bottom), _fields(left, right)
-    fields = rows[:: -1 if flipped & 1 else 1] @ looks.astype(np.float32) @ columns[:: -1 if flipped & 2 else 1].T
-    vectors = fields.reshape(len(looks), -1)
-    vectors -= vectors.mean(axis=1, keepdims=True)
-    return np.asarray(vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-6))
+def _flipped(vectors_ND: NDArray[np.float32], flip: int) -> NDArray[np.float32]:
+    """Return glances turned about neither, one or both axes."""
+    fields = vectors_ND.reshape(-1, _GLANCE, _GLANCE)
+    return np.ascontiguousarray(_turned(fields, flip)).reshape(vectors_ND.shape)
 
 
+def _turned(values: NDArray[np.float32], flip: int) -> NDArray[np.float32]:
+    return values[:, :: -1 if flip & 1 else 1, :: -1 if flip & 2 else 1]
+
+
+@cache
 def _fields(start: float, end: float) -> NDArray[np.float32]:
     """Return the weights [8, S] that average pixels over eight equal fields between two shares of a side."""
     edges = SIDE * np.linspace(start, end, _GLANCE + 1)[:, None]
@@ -168,37 +155,73 @@ def _fields(start: float, end: float) -> NDArray[np.float32]:
     return np.asarray(covered / covered.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def _likeness(looks: Looks, variants: NDArray[np.int8], others: Looks) -> NDArray[np.float64]:
-    """Return for each pair how far the fine structure of one, as its variant, is that of the other: [N], 0-1.
+def _likeness(looks: Looks, others: Looks) -> NDArray[np.float32]:
+    """Return for each pair [P] how far the fine structure of one is that of the other: 0-1.
 
-    It is the highest correlation over small shifts.
+    The one is framed and flipped as it is most like the other at a glance. It is the highest correlation over small
+    shifts.
     """
-    turned = np.concatenate([_as_variant(look[None], int(one)) for look, one in zip(looks, variants, strict=True)])
-    fine, fine_others = _fine_structure(turned), _fine_structure(others.astype(np.float32))
-    spectrum = np.fft.rfft2(fine) * np.conj(np.fft.rfft2(fine_others))
-    over = np.fft.irfft2(spectrum, (SIDE, SIDE))
+    framed, plain = _framed(looks, others)
+    fine, fine_others = _fine_structure(framed), _fine_structure(plain)
+    spectrum = fft.rfft2(fine) * np.conj(fft.rfft2(fine_others))
+    over = fft.irfft2(spectrum, (SIDE, SIDE))
     near = np.r_[0 : _REACH + 1, -_REACH:0]
     highest = over[:, near][:, :, near].max(axis=(1, 2))
     strength = np.linalg.norm(fine, axis=(1, 2)) * np.linalg.norm(fine_others, axis=(1, 2))
     return np.asarray(highest / (strength + 1e-6))
 
 
-_WINDOW = np.sqrt(np.outer(np.hanning(SIDE + 2)[1:-1], np.hanning(SIDE + 2)[1:-1]))
+def _framed(looks: Looks, others: Looks) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return of each pair the one in the variant that is most like the other at a glance, and that other as it is."""
+    pairs = (looks.astype(np.float32), others.astype(np.float32))
+    glances = _glances(looks), _glances(others)
+    alike = np.stack(
+        [
+            (_flipped(glances[which][frame], flip) * glances[1 - which][0]).sum(axis=1)
+            for frame, flip in _VARIANTS
+            for which in (0, 1)
+        ]
+    )
+    variant, which = np.divmod(alike.argmax(axis=0), 2)
+    framed, plain = np.empty_like(pairs[0]), np.where((which == 0)[:, None, None], pairs[1], pairs[0])
+    for number, (frame, flip) in enumerate(_VARIANTS):
+        for side in (0, 1):
+            some = (variant == number) & (which == side)
+            left, top, right, bottom = _FRAMES[frame]
+            framed[some] = _turned(_stretch(top, bottom) @ pairs[side][some] @ _stretch(left, right).T, flip)
+    return framed, plain
+
+
+@cache
+def _stretch(start: float, end: float) -> NDArray[np.float32]:
+    """Return the matrix [S, S] that brings the part of a side between two shares back to its whole length."""
+    unit = Image.fromarray(np.eye(SIDE, dtype=np.float32))
+    box = (0.0, SIDE * start, float(SIDE), SIDE * end)
+    return np.asarray(unit.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box))
+
+
+_WINDOW = np.sqrt(np.outer(np.hanning(SIDE + 2)[1:-1], np.hanning(SIDE + 2)[1:-1])).astype(np.float32)
 """Fades the rim, which a shift brings in from the other side."""
 
 
-def _fine_structure(looks: NDArray[np.float32]) -> NDArray[np.float64]:
+def _fine_structure(looks: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the band [N, S, S] between fine and coarse, divided by its own strength about each place.
 
     So an outline that a whole set shares (the round field of fundus cameras) counts no more than what lies inside.
     """
-    spread = looks.astype(np.float64) / (looks.std(axis=(1, 2), keepdims=True) + 1e-3) * 50
+    spread = looks / (looks.std(axis=(1, 2), keepdims=True) + 1e-3) * 50
     band = _blurred(spread, 0.6) - _blurred(spread, 2.5)
     return np.asarray(band / np.sqrt(_blurred(band * band, 3.0) + 4.0) * _WINDOW)
 
 
-def _blurred(values: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
-    return np.asarray(gaussian_filter(values, (0, sigma, sigma)))
+def _blurred(values: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    return np.asarray(_blur(sigma) @ values @ _blur(sigma).T)
+
+
+@cache
+def _blur(sigma: float) -> NDArray[np.float32]:
+    """Return the matrix [S, S] of a Gaussian along one axis."""
+    return np.asarray(gaussian_filter1d(np.eye(SIDE), sigma, axis=0), dtype=np.float32)
 
 
 def stacked(looks: Sequence[bytes | NDArray[np.uint8]]) -> Looks:

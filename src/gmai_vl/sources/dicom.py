@@ -124,11 +124,12 @@ def read_item(spec: DicomSource, root: Path, item: str) -> list[Case | Rejected]
             if no_picture := _no_picture(clean, name):
                 return [no_picture]
             modality = _checked(spec, clean)
-            uid = str(ds.get("SOPInstanceUID") or "")
-            cases = [
-                _case(spec, clean, path, name, modality, segments_of(spec, root, uid, frame, _frames(clean)), frame)
-                for frame in _wanted_frames(spec, _frames(clean))
-            ]
+            uid, frames = str(ds.get("SOPInstanceUID") or ""), _frames(clean)
+            cases = []
+            for frame in _wanted_frames(spec, frames):
+                shape = _checked_size(clean, frame, frames)
+                segments = segments_of(spec, root, uid, shape, frame, frames)
+                cases.append(_case(spec, clean, path, name, modality, segments, frame))
             patient = patient_id or pseudonym_of(ds, key)
             return [replace(case, patient_id=patient, deidentified=record) for case in cases]
         except FAULTS as error:
@@ -218,18 +219,14 @@ def _wanted_frames(spec: DicomSource, frames: int) -> list[int]:
 def _case(
     spec: DicomSource, ds: Dataset, path: Path, item: str, modality: str, segments: list[Segment], frame: int
 ) -> Case:
-    frames = _frames(ds)
-    _check_size(ds, frame, frames)
     pixels = _shown(ds, path, frame)
     cosines = _floats(ds, frame, "ImageOrientationPatient", 6) or (0.0,) * 6
     row, column = _floats(ds, frame, "PixelSpacing", 2) or (0.0, 0.0)
     shown, plane, swapped = shown_picture(pixels, cosines)
     spacing = (column, row) if swapped else (row, column)
-    if any(segment.mask.shape != pixels.shape[:2] for segment in segments):
-        raise BadItem("its segmentation has another size")
     return Case(
         source=spec.name,
-        item=f"{item}@frame={frame}" if frames > 1 else item,
+        item=f"{item}@frame={frame}" if _frames(ds) > 1 else item,
         pixels=np.ascontiguousarray(shown),
         modality=modality,
         department=spec.department,
@@ -268,8 +265,8 @@ def _body_part(ds: Dataset) -> Term | None:
     return term(name) if name else None
 
 
-def _check_size(ds: Dataset, frame: int, frames: int) -> None:
-    """Hold the header against the limits, and the frame's own header against it, before anything is decoded."""
+def _checked_size(ds: Dataset, frame: int, frames: int) -> tuple[int, int]:
+    """Return rows and columns, held against the limits and the frame's own header before anything is decoded."""
     rows, columns, samples = int(ds.Rows), int(ds.Columns), int(ds.get("SamplesPerPixel") or 1)
     if min(rows, columns, samples, frames) < 1:
         raise BadItem(f"says it has {columns} x {rows} pixels, {samples} samples and {frames} frames")
@@ -289,6 +286,7 @@ def _check_size(ds: Dataset, frame: int, frames: int) -> None:
             raise BadItem(f"its pixels cannot be decoded ({syntax.name})")
         if coded != (rows, columns):
             raise BadItem(f"its compressed frame is {coded[1]} x {coded[0]} pixels, its header says {columns} x {rows}")
+    return rows, columns
 
 
 START_OF_JP2 = b"\x00\x00\x00\x0cjP  "

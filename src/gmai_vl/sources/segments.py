@@ -20,7 +20,7 @@ SEGMENTATION_STORAGES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.
 """Segmentation Storage and Label Map Segmentation Storage (PS3.4 B.5)."""
 
 MAX_BYTES = 2**28
-"""Of a segmentation, which is held in memory as a whole."""
+"""Of a segmentation, which is held in memory as a whole, and of its unpacked pixels of one frame."""
 
 _INSIDE_FROM = 0.5
 """Of fractional segments: probability or occupancy from which a pixel belongs to it."""
@@ -38,8 +38,12 @@ class Segment:
     """[H, W] as the pixels of the image are stored."""
 
 
-def segments_of(spec: DicomSource, root: Path, sop_uid: str, frame: int, frames: int) -> list[Segment]:
-    """Return the segments of a frame (from 0) of the image `sop_uid`, from all segmentations below `root`.
+def segments_of(
+    spec: DicomSource, root: Path, sop_uid: str, shape: tuple[int, int], frame: int, frames: int
+) -> list[Segment]:
+    """Return the segments of a frame (from 0) of the image `sop_uid` of a shape [H, W].
+
+    They come from all segmentations below `root`.
 
     Labels are free text and may name anybody: only those that `labels` or the vocabulary knows are used. Raises
     BadItem for another one, and if a segmentation cannot be read.
@@ -49,24 +53,30 @@ def segments_of(spec: DicomSource, root: Path, sop_uid: str, frame: int, frames:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # they quote the header
-                found += _segments_in(spec, path, sop_uid, frame, frames)
+                found += _segments_in(spec, path, sop_uid, shape, frame, frames)
         except FAULTS as error:
             raise BadItem(f"its segmentation cannot be read ({type(error).__name__})") from None
     return found
 
 
-def _segments_in(spec: DicomSource, path: Path, sop_uid: str, frame: int, frames: int) -> list[Segment]:
+def _segments_in(
+    spec: DicomSource, path: Path, sop_uid: str, shape: tuple[int, int], frame: int, frames: int
+) -> list[Segment]:
     import highdicom
 
     if path.stat().st_size > MAX_BYTES:
         raise BadItem(f"its segmentation is larger than {MAX_BYTES} bytes")
     segmentation = highdicom.seg.segread(path)
+    numbers = segmentation.segment_numbers
+    if (segmentation.Rows, segmentation.Columns) != shape:
+        raise BadItem("its segmentation has another size")
+    if 4 * shape[0] * shape[1] * len(numbers) > MAX_BYTES:
+        raise BadItem(f"its segmentation unpacks to more than {MAX_BYTES} bytes")
     options = {"ignore_spatial_locations": True, "assert_missing_frames_are_empty": True, "dtype": np.float32}
     if frames > 1:
         values = segmentation.get_pixels_by_source_frame(sop_uid, [frame + 1], **options)
     else:
         values = segmentation.get_pixels_by_source_instance([sop_uid], **options)
-    numbers = segmentation.segment_numbers
     return [
         Segment(*_meaning(spec, segmentation.get_segment_description(number), number), mask)
         for number, mask in zip(numbers, np.moveaxis(values[0] >= _INSIDE_FROM, -1, 0), strict=True)
