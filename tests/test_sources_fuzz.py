@@ -20,19 +20,8 @@ from mutation import mutations
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pydantic import TypeAdapter
-from pydicom.uid import (
-    UID,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    RLELossless,
-)
-from test_sources_dicom import compressed, stored_in
+from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit
+from test_sources_dicom import LOSSLESS, compressed, stored_in
 from test_sources_segments import ORIENTATIONS, segmentation, some_masks, stored, write
 from test_sources_video import even, make
 
@@ -179,10 +168,7 @@ def dicom_segmentation(root: Path) -> Trial:
     return {"format": "dicom"}, "seg0.dcm"
 
 
-SYNTAXES = (
-    ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, RLELossless, JPEGBaseline8Bit,
-    JPEGExtended12Bit, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless,
-)  # fmt: skip
+SYNTAXES = (*LOSSLESS, JPEGBaseline8Bit, JPEGExtended12Bit)
 
 VIDEOS: dict[str, tuple[str, str]] = {
     "a.mp4": ("libx264", "yuv420p"),

@@ -50,7 +50,7 @@ def decide_fates(parts: Sequence[Part], corpus: Path, recipe: DataRecipe) -> Fat
     Raises UserError if the split goes by image though patients are known.
     """
     first_of: dict[str, int] = {}
-    twins: list[tuple[int, int]] = []
+    twins: list[tuple[int, int, str]] = []  # with what they have in common
     units: list[str | None] = []  # the patient, or the image where none is known; None for a twin
     sources: list[str] = []
     names: list[pa.Array] = []
@@ -62,7 +62,7 @@ def decide_fates(parts: Sequence[Part], corpus: Path, recipe: DataRecipe) -> Fat
             first = first_of.setdefault(content, len(units))
             is_twin = first != len(units)
             if is_twin:
-                twins.append((len(units), first))
+                twins.append((len(units), first, "words" if row["image"] is None else "pixels"))
             units.append(None if is_twin else _unit(row, content, recipe))
             sources.append(part.source.name)
 
@@ -74,9 +74,10 @@ def decide_fates(parts: Sequence[Part], corpus: Path, recipe: DataRecipe) -> Fat
         if unit is not None:
             units_by_source.setdefault(source, []).append(unit)
     side_of = assign_sides(units_by_source, recipe.split.shares, recipe.seed)
+    name_of = pa.chunked_array(names, pa.string())
     return Fates(
         sides=[None if unit is None else side_of[unit] for unit in units],
-        twin_of=_told(twins, pa.chunked_array(names, pa.string()), first_of),
+        twin_of={name_of[twin].as_py(): f"same {common} as {name_of[first].as_py()}" for twin, first, common in twins},
         contents=first_of.keys(),
         near_duplicates=len(pairs),
         tied=len(tied),
@@ -89,14 +90,6 @@ def _unit(row: Row, content: str, recipe: DataRecipe) -> str:
     if recipe.split.by == "image":
         raise UserError(f"split.by: image, but source `{row['source']}` names patients; write `by: patient`")
     return f"patient {row['patient_id']}"
-
-
-def _told(twins: Sequence[tuple[int, int]], names: pa.ChunkedArray, first_of: dict[str, int]) -> dict[str, str]:
-    spoken = {first for content, first in first_of.items() if content.startswith("text-")} if twins else set()
-    return {
-        names[twin].as_py(): f"same {'words' if first in spoken else 'pixels'} as {names[first].as_py()}"
-        for twin, first in twins
-    }
 
 
 def _near_duplicates(parts: Sequence[Part], corpus: Path, units: Sequence[str | None]) -> list[tuple[int, int]]:

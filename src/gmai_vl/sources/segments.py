@@ -4,6 +4,7 @@ import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from gmai_vl.sources.files import list_files
 from gmai_vl.sources.labels import term_of
 from gmai_vl.sources.spec import DicomSource
 from gmai_vl.vocabulary import Term, branch_of, term
+
+if TYPE_CHECKING:
+    import highdicom
 
 SEGMENTATION_STORAGES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """Segmentation Storage and Label Map Segmentation Storage (PS3.4 B.5)."""
@@ -62,11 +66,10 @@ def segments_of(
 def _segments_in(
     spec: DicomSource, path: Path, sop_uid: str, shape: tuple[int, int], frame: int, frames: int
 ) -> list[Segment]:
-    import highdicom
-
-    if path.stat().st_size > MAX_BYTES:
+    state = path.stat()
+    if state.st_size > MAX_BYTES:
         raise BadItem(f"its segmentation is larger than {MAX_BYTES} bytes")
-    segmentation = highdicom.seg.segread(path)
+    segmentation = _opened(path, state.st_mtime_ns)
     numbers = segmentation.segment_numbers
     if (segmentation.Rows, segmentation.Columns) != shape:
         raise BadItem("its segmentation has another size")
@@ -82,6 +85,14 @@ def _segments_in(
         for number, mask in zip(numbers, np.moveaxis(values[0] >= _INSIDE_FROM, -1, 0), strict=True)
         if mask.any()
     ]
+
+
+@lru_cache(maxsize=1)
+def _opened(path: Path, _changed_ns: int) -> "highdicom.seg.Segmentation":
+    """Read a segmentation once for all images of its series, which follow each other."""
+    import highdicom
+
+    return highdicom.seg.segread(path)
 
 
 def _meaning(spec: DicomSource, segment: Dataset, number: int) -> tuple[str, Term]:
