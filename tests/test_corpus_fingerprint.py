@@ -29,6 +29,6 @@ def test_rows_in_any_order_and_many_runs_give_the_hash_of_the_sorted_lines(sampl
     expected = in_memory(samples, ledger)
     shuffled = random.sample(samples, len(samples))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "LINES_IN_MEMORY", 3)
+        patch.setattr(module, "BYTES_IN_MEMORY", 60)
         assert fingerprint(shuffled, [row | {"reason": "any"} for row in ledger]) == expected
     assert fingerprint(samples, ledger) == expected

@@ -16,7 +16,7 @@ from gmai_vl.corpus import Corpus, build
 from gmai_vl.corpus.images import load_image, store_image
 from gmai_vl.corpus.recipe import read_recipe
 from gmai_vl.corpus.schema import CASES, SAMPLES, case_of, case_row, sample_of, sample_row
-from gmai_vl.foundation import UserError
+from gmai_vl.foundation import UserError, atomic_files
 from gmai_vl.records import Case, Finding
 from gmai_vl.sources import list_items, read_item
 from gmai_vl.sources.rle import decode_mask, encode_mask
@@ -106,21 +106,26 @@ def test_samples_come_back_from_parquet_as_they_were(tmp_path: Path) -> None:
     assert list(map(sample_of, pq.read_table(tmp_path / "samples.parquet").to_pylist())) == samples
 
 
+def store(corpus: Path, case: Case) -> None:
+    with atomic_files() as temporary_for:
+        store_image(corpus, case, temporary_for)
+
+
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3)])
 def test_an_image_comes_back_as_it_was_whatever_file_it_came_from(tmp_path: Path, shape: tuple[int, ...]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     case = Case(source="a", item="b", pixels=pixels, modality="CT", task="cls")
-    store_image(tmp_path, case)
+    store(tmp_path, case)
     (path,) = (tmp_path / "images").rglob("*.png")
     assert path.relative_to(tmp_path).as_posix() == f"images/{case.image_sha256[:2]}/{case.image_sha256}.png"
     assert np.array_equal(load_image(tmp_path, case.image_sha256), pixels)
-    store_image(tmp_path, case)
+    store(tmp_path, case)
     assert len(list((tmp_path / "images").rglob("*"))) == 2  # one folder, one file
 
 
 def test_an_image_that_is_not_what_its_name_says_is_refused(tmp_path: Path) -> None:
     case = Case(source="a", item="b", pixels=np.zeros((5, 7), np.uint8), modality="CT", task="cls")
-    store_image(tmp_path, case)
+    store(tmp_path, case)
     (path,) = (tmp_path / "images").rglob("*.png")
     Image.fromarray(np.ones((5, 7), np.uint8)).save(path)
     with pytest.raises(UserError, match="other pixels"):

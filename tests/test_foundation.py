@@ -16,6 +16,7 @@ from gmai_vl.foundation import (
     Settings,
     UserError,
     atomic_file,
+    atomic_files,
     canonical_json,
     is_inside,
     load_settings,
@@ -65,6 +66,20 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
         raise RuntimeError
     assert target.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_several_files_come_into_being_together_or_not_at_all(tmp_path: Path) -> None:
+    wanted = {tmp_path / "a" / "one.txt": "1", tmp_path / "b" / "two.txt": "2", tmp_path / "a" / "three.txt": "3"}
+    with pytest.raises(RuntimeError), atomic_files() as temporary_for:
+        for path, text in wanted.items():
+            temporary_for(path).write_text(text)
+        raise RuntimeError
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    with atomic_files() as temporary_for:
+        for path, text in wanted.items():
+            temporary_for(path).write_text(text)
+        assert not any(path.exists() for path in wanted)
+    assert {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == wanted
 
 
 def test_a_killed_write_leaves_the_old_file(tmp_path: Path) -> None:

@@ -5,13 +5,12 @@ import heapq
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from itertools import islice
 
 from gmai_vl.corpus.schema import Row
 from gmai_vl.foundation import canonical_json
 
-LINES_IN_MEMORY = 20_000
-"""About 40 MB of sample rows; what is more is sorted on disk."""
+BYTES_IN_MEMORY = 2**25
+"""Of lines; what is more is sorted on disk. A million cases come to some hundreds of files at once."""
 
 
 def fingerprint(sample_rows: Iterable[Row], ledger_rows: Iterable[Row]) -> str:
@@ -28,13 +27,25 @@ def fingerprint(sample_rows: Iterable[Row], ledger_rows: Iterable[Row]) -> str:
 
 
 def _sorted_on_disk(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield `lines` sorted, with a bounded number of them in memory."""
+    """Yield `lines` sorted, with a bounded number of bytes in memory."""
     with ExitStack() as files:
         runs = []
-        waiting = iter(lines)
-        while some := sorted(islice(waiting, LINES_IN_MEMORY)):
-            run = files.enter_context(tempfile.TemporaryFile())
-            run.writelines(some)
-            run.seek(0)
-            runs.append(run)
+        for run in _runs(lines):
+            file = files.enter_context(tempfile.TemporaryFile())
+            file.writelines(sorted(run))
+            run.clear()  # before the next one is gathered
+            file.seek(0)
+            runs.append(file)
         yield from heapq.merge(*runs)
+
+
+def _runs(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+    run: list[bytes] = []
+    size = 0
+    for line in lines:
+        run.append(line)
+        size += len(line)
+        if size >= BYTES_IN_MEMORY:
+            yield run
+            run, size = [], 0
+    yield run

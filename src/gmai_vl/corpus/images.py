@@ -1,14 +1,14 @@
 """The image store: one PNG for each distinct picture, named by the hash of its pixels and never drawn upon."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from gmai_vl.foundation import UserError, atomic_file
+from gmai_vl.foundation import UserError
 from gmai_vl.records import Case, pixel_sha256
 
 _NAME = re.compile(r"[0-9a-f]{64}")
@@ -26,13 +26,11 @@ def image_path(corpus: Path, name: str) -> Path:
     return corpus / "images" / name[:2] / f"{name}.png"
 
 
-def store_image(corpus: Path, case: Case) -> None:
-    """Write the pixels of `case` unless the store has them already."""
+def store_image(corpus: Path, case: Case, temporary_for: Callable[[Path], Path]) -> None:
+    """Write the pixels of `case`, to a path of `atomic_files`, unless the store has them already."""
     path = image_path(corpus, case.image_sha256)
-    if path.exists():
-        return
-    with atomic_file(path) as temporary:
-        Image.fromarray(case.pixels).save(temporary, format="PNG", compress_level=_FAST)
+    if not path.exists():
+        Image.fromarray(case.pixels).save(temporary_for(path), format="PNG", compress_level=_FAST)
 
 
 def load_image(corpus: Path, name: str) -> NDArray[np.uint8]:

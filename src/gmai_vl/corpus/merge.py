@@ -25,7 +25,7 @@ from gmai_vl.foundation import UserError, atomic_file, visible, write_json, writ
 from gmai_vl.writing import prompt_texts
 
 ROWS_PER_FILE = 50_000
-_ROWS_PER_GROUP = 5_000
+_ROWS_PER_GROUP = 2_000
 _MOST_REASONS = 10
 
 

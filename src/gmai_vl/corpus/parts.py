@@ -11,7 +11,7 @@ from gmai_vl import __version__
 from gmai_vl.corpus.images import store_image
 from gmai_vl.corpus.recipe import DataRecipe, recipe_sha256, source_root
 from gmai_vl.corpus.schema import SCHEMAS, Row, Table, case_row, sample_row
-from gmai_vl.foundation import BadItem, atomic_file, canonical_json, sha256_of_text
+from gmai_vl.foundation import BadItem, atomic_file, atomic_files, canonical_json, sha256_of_text
 from gmai_vl.records import Case, Rejected, Sample
 from gmai_vl.sources import SourceSpec, list_items, read_item
 from gmai_vl.writing import write_given, write_samples
@@ -68,32 +68,33 @@ def plan_parts(recipe: DataRecipe, recipe_path: Path) -> list[Part]:
 def make_part(part: Part, recipe: DataRecipe, corpus: Path) -> None:
     """Read the items, store the images, write the samples and then the three tables."""
     rows: dict[Table, list[Row]] = {"cases": [], "samples": [], "ledger": []}
-    for item in part.items:
-        for outcome in read_item(part.source, part.root, item):
-            if isinstance(outcome, Rejected):
-                rows["ledger"].append(_ledger_row(part, outcome.item, outcome.outcome, outcome.reason))
-            else:
-                _keep(outcome, part, recipe, corpus, rows)
+    with atomic_files() as temporary_for:
+        for item in part.items:
+            for outcome in read_item(part.source, part.root, item):
+                if isinstance(outcome, Rejected):
+                    rows["ledger"].append(_ledger_row(part, outcome.item, outcome.outcome, outcome.reason))
+                elif _keep(outcome, part, recipe, rows) and outcome.has_image:
+                    store_image(corpus, outcome, temporary_for)
     for table, schema in SCHEMAS.items():
         with atomic_file(part.table_path(corpus, table)) as temporary:
             pq.write_table(pa.Table.from_pylist(rows[table], schema=schema), temporary, compression="zstd")
 
 
-def _keep(case: Case, part: Part, recipe: DataRecipe, corpus: Path, rows: dict[Table, list[Row]]) -> None:
+def _keep(case: Case, part: Part, recipe: DataRecipe, rows: dict[Table, list[Row]]) -> bool:
+    """Write about a case; say whether there was anything to write."""
     try:
         samples = _written(case, recipe)
     except BadItem as bad:
         rows["ledger"].append(_ledger_row(part, case.item, "quarantined", str(bad)))
-        return
+        return False
     if not samples:
         reason = f"nothing can be written about it for the subsets {', '.join(recipe.subsets)}"
         rows["ledger"].append(_ledger_row(part, case.item, "excluded", reason))
-        return
-    if case.has_image:
-        store_image(corpus, case)
+        return False
     rows["cases"].append(case_row(case))
     rows["samples"] += map(sample_row, samples)
     rows["ledger"].append(_ledger_row(part, case.item, "kept", None))
+    return True
 
 
 def _written(case: Case, recipe: DataRecipe) -> list[Sample]:

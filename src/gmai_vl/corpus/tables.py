@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from gmai_vl.corpus.schema import SCHEMAS, Row, Table
 from gmai_vl.foundation import UserError
 
-_ROWS_AT_A_TIME = 2_000
+_ROWS_AT_A_TIME = 500
 
 
 def table_files(corpus: Path, table: Table) -> list[Path]:

@@ -4,6 +4,7 @@ from gmai_vl.foundation.chance import stable_fraction, stable_rng, stable_shuffl
 from gmai_vl.foundation.errors import BadItem, UserError, nearest, visible
 from gmai_vl.foundation.files import (
     atomic_file,
+    atomic_files,
     canonical_json,
     is_inside,
     sha256_of_file,
@@ -19,6 +20,7 @@ __all__ = [
     "Settings",
     "UserError",
     "atomic_file",
+    "atomic_files",
     "canonical_json",
     "is_inside",
     "load_settings",

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,37 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
     A reader sees the old file or the whole new one, also after `kill -9` or a power cut.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
+    with atomic_files() as temporary_for:
+        yield temporary_for(path)
+
+
+@contextmanager
+def atomic_files() -> Iterator[Callable[[Path], Path]]:
+    """Give a temporary path beside any path asked for; at the end do with all of them as `atomic_file` does with one.
+
+    Each file is whole or absent. Folders are flushed once, so many small files cost little more than their writing.
+    """
+    files: list[tuple[Path, Path]] = []
+
+    def temporary_for(path: Path) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        os.close(handle)
+        files.append((Path(name), path))
+        return Path(name)
+
     try:
-        yield temporary
-        temporary.chmod(0o644)
-        _flush_to_disk(temporary)
-        temporary.replace(path)
-        _flush_to_disk(path.parent)
+        yield temporary_for
+        for temporary, _ in files:
+            temporary.chmod(0o644)
+            _flush_to_disk(temporary)
+        for temporary, path in files:
+            temporary.replace(path)
+        for folder in dict.fromkeys(path.parent for _, path in files):
+            _flush_to_disk(folder)
     finally:
-        temporary.unlink(missing_ok=True)
+        for temporary, _ in files:
+            temporary.unlink(missing_ok=True)
 
 
 def _flush_to_disk(path: Path) -> None:
