@@ -150,6 +150,7 @@ def _is_within(one: Term, other: Term) -> bool:
     return other_name in _wider(name) or set(other_name.split()) <= set(name.split())
 
 
+@lru_cache(maxsize=1 << 16)
 def overlap(one: Term, other: Term) -> bool:
     """Say whether both names may be right for one thing: one is within the other, or they read alike in Chinese."""
     return _is_within(one, other) or _is_within(other, one) or _reads_alike(one, other)

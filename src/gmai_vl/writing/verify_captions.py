@@ -7,6 +7,7 @@ about those of the sentence before too.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache, lru_cache
 from itertools import chain
 
 from gmai_vl.records import Case, Finding
@@ -93,12 +94,10 @@ _PATIENT = re.compile(r"patient's (left|right)|患者(左|右)侧")
 def check_caption(said: str, language: Language, case: Case) -> Checks:
     """Check a caption of the whole image."""
     labels = {finding.label for finding in case.findings}
-    # A label that is also a word of the captions themselves cannot be told from them.
-    common = " ".join(_words_of_captions(language)).lower()
     absent = [
         label
         for label in case.label_set
-        if not any(may_come_with(label, other) for other in labels) and not _names_it(common, label, language)
+        if not any(may_come_with(label, other) for other in labels) and not _is_common(label, language)
     ]
     own = labels | ({case.negative} if case.negative else set())
     told = _Told(said, language, case, own)
@@ -265,11 +264,19 @@ def _foreign_modalities(text: str, language: Language, case: Case) -> list[str]:
     return [name for name in others if _stands_in(text, name.lower() + image, language)]
 
 
-def _words_of_captions(language: Language) -> list[str]:
+@lru_cache(maxsize=1 << 16)
+def _is_common(label: Term, language: Language) -> bool:
+    """Say whether a label is also a word of the captions themselves, and cannot be told from them."""
+    return _names_it(_words_of_captions(language), label, language)
+
+
+@cache
+def _words_of_captions(language: Language) -> str:
     terms = [*SIZES, *chain(*POSITIONS), *branch("view plane")]
     articles = ["a", "an", "the", "of", "one", "it", "they"]
     names = wording(language)["image_names"].values()
-    return [*_texts(caption_words(language)), *articles, *(term.in_language(language) for term in terms), *names]
+    words = (*_texts(caption_words(language)), *articles, *(term.in_language(language) for term in terms), *names)
+    return " ".join(words).lower()
 
 
 def _texts(words: object) -> Iterator[str]:

@@ -229,7 +229,7 @@ def _diameter(mask_HW: NDArray[np.bool_], row_mm: float, column_mm: float) -> fl
     beyond = mask_HW.shape[0] - mask_HW[::-1, columns].argmax(axis=0)
     corners = np.concatenate([np.stack([x, y]) for x in (columns, columns + 1) for y in (first, beyond)], axis=1)
     angles = np.linspace(0, np.pi, ANGLES, endpoint=False)
-    along = np.outer(np.cos(angles) * column_mm, corners[0]) + np.outer(np.sin(angles) * row_mm, corners[1])
+    along = np.stack([np.cos(angles) * column_mm, np.sin(angles) * row_mm], axis=1) @ corners
     return float((along.max(axis=1) - along.min(axis=1)).max())
 
 
