@@ -109,7 +109,7 @@ def test_workers_do_not_outlive_a_killed_build(tmp_path: Path) -> None:
     out = tmp_path / "out"
     # Its output pipe closes when the last process that has it ends: waiting for that is waiting for the workers.
     with subprocess.Popen([sys.executable, tmp_path / "build.py", recipe, out], stdout=subprocess.PIPE) as process:
-        while process.poll() is None and not list(out.glob(".parts/*-ledger.parquet")):
+        while process.poll() is None and not list(out.glob(".parts/*-ledger.arrow")):
             pass
         process.kill()
         assert process.stdout is not None

@@ -87,7 +87,7 @@ def build_recipe(
 
 def _build(parts: Sequence[Part], recipe: DataRecipe, out: Path, engine: Engine, workers: int) -> Summary:
     was_begun = (out / PARTS / "recipe.json").exists()
-    for left in (*out.rglob(".*.tmp"), *(() if was_begun else (out / PARTS).glob("*.parquet"))):
+    for left in (*out.rglob(".*.tmp"), *(() if was_begun else (out / PARTS).glob("*.arrow"))):
         left.unlink()
     write_json(out / PARTS / "recipe.json", _identity(recipe))
     missing = [part for part in parts if not part.is_made(out)]

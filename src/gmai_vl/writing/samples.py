@@ -3,15 +3,18 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from gmai_vl.records import Case, Kind, Provenance, Region, Sample, Subset, Turn
 from gmai_vl.vocabulary import Language
 from gmai_vl.writing.verify import check_sample
+from gmai_vl.writing.verify_facts import MeasuredCase
 
 
 def checked_sample(
     case: Case,
+    to_check: MeasuredCase,
     number: int,
     *,
     subset: Subset,
@@ -24,7 +27,7 @@ def checked_sample(
     provenance: Provenance,
     regions: tuple[Region, ...] = (),
 ) -> Sample:
-    """Return sample number `number` of `case` with the results of its checks.
+    """Return sample number `number` of `case` with the results of its checks against `to_check`, the case measured.
 
     A failed check is a fault of the writer's: AssertionError.
     """
@@ -51,7 +54,7 @@ def checked_sample(
         patient_id=case.patient_id,
         provenance=provenance,
     )
-    checks = check_sample(sample, case)
+    checks = check_sample(sample, to_check)
     failed = {name: result for name, result in checks.items() if result is not True}
     assert not failed, f"{sample.id}: {failed}"
     return replace(sample, provenance=replace(provenance, checks=checks))
@@ -70,4 +73,9 @@ def _sample_id(case: Case, number: int) -> str:
         case.item,
         str(number),
     )
-    return "#".join(re.sub(r"[#%\x00-\x1f\x7f]", lambda match: f"%{ord(match[0]):02X}", part) for part in parts)
+    return "#".join(map(_escaped, parts))
+
+
+@lru_cache(maxsize=64)
+def _escaped(part: str) -> str:
+    return re.sub(r"[#%\x00-\x1f\x7f]", lambda match: f"%{ord(match[0]):02X}", part)

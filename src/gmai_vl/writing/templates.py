@@ -15,6 +15,7 @@ from gmai_vl.writing.facts import CaseFacts, facts_of
 from gmai_vl.writing.phrases import ChoiceStyle, Style
 from gmai_vl.writing.questions import asks_of, tellable_regions
 from gmai_vl.writing.samples import checked_sample
+from gmai_vl.writing.verify_facts import MeasuredCase, measured
 
 MOST_REGION_CAPTIONS = 2
 MOST_FURTHER = 2
@@ -74,7 +75,8 @@ def write_samples(
         drafts += [("percept", [exchange]) for exchange in _perceptions(facts, chance, choice, most)]
     if "instruct" in subsets:
         drafts += [("instruct", exchanges) for exchanges in _instructions(facts, chance, most)]
-    return [_sample(case, facts, number, *draft) for number, draft in enumerate(drafts)]
+    to_check = measured(case)
+    return [_sample(case, to_check, facts, number, *draft) for number, draft in enumerate(drafts)]
 
 
 def _captions(facts: CaseFacts, chance: _Chance) -> Iterator[Exchange]:
@@ -151,7 +153,9 @@ def _strict_style(ask: Ask, choice: ChoiceStyle) -> Style | None:
     return choice if ask.wrong else None
 
 
-def _sample(case: Case, facts: CaseFacts, number: int, subset: Subset, exchanges: list[Exchange]) -> Sample:
+def _sample(
+    case: Case, to_check: MeasuredCase, facts: CaseFacts, number: int, subset: Subset, exchanges: list[Exchange]
+) -> Sample:
     first, several = exchanges[0], len(exchanges) > 1
     turns: list[Turn] = []
     for exchange in exchanges:
@@ -162,6 +166,7 @@ def _sample(case: Case, facts: CaseFacts, number: int, subset: Subset, exchanges
         told |= {"turns": [exchange.as_json() for exchange in exchanges]}
     return checked_sample(
         case,
+        to_check,
         number,
         subset=subset,
         kind="dialogue" if several else first.kind,

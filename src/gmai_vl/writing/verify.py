@@ -20,11 +20,13 @@ from gmai_vl.writing.verify_captions import (
     relation_said,
 )
 from gmai_vl.writing.verify_facts import (
+    MeasuredCase,
     cell_of,
     contacts_of,
     directions_of,
     half_of,
     is_measure_of,
+    measured,
     measures_in,
     modality_of,
     side_of_patient,
@@ -50,7 +52,12 @@ _MAY_HOLD_TOO = {
 
 
 def check_sample(sample: Sample, case: Case) -> Checks:
-    """Check every question and answer of `sample` against `case`; a dialogue's checks begin with the turn's number."""
+    """Check every question and answer of `sample` against `case`; a dialogue's checks begin with the turn's number.
+
+    For many samples of one case give a MeasuredCase: its findings are then measured once.
+    """
+    if not isinstance(case, MeasuredCase):
+        case = measured(case)
     told = sample.provenance.facts
     if told["form"] == "given":
         return _check_given(sample, case)
@@ -64,7 +71,7 @@ def check_sample(sample: Sample, case: Case) -> Checks:
     return checks
 
 
-def _check(told: Mapping[str, Any], question: str, said: str, language: Language, case: Case) -> Checks:
+def _check(told: Mapping[str, Any], question: str, said: str, language: Language, case: MeasuredCase) -> Checks:
     form, kind, options = told["form"], told["kind"], told.get("options")
     checks: Checks = {"language": _speaks_chinese(question + said, options, case) if language == "zh" else True}
     if form == "caption":
@@ -91,7 +98,7 @@ def _check(told: Mapping[str, Any], question: str, said: str, language: Language
     return checks | {"answer": said in true or f"`{said}` is none of {sorted(true)}"}
 
 
-def _check_given(sample: Sample, case: Case) -> Checks:
+def _check_given(sample: Sample, case: MeasuredCase) -> Checks:
     """Check that a sample says what the source says: its turns, and below the question of a choice its options."""
     name = sample.provenance.facts["conversation"]
     source = next((each for each in case.conversations if each.name == name), None)
@@ -123,7 +130,7 @@ def _check_given(sample: Sample, case: Case) -> Checks:
     }
 
 
-def _asks_about(told: Mapping[str, Any], question: str, language: Language, case: Case) -> bool | str:
+def _asks_about(told: Mapping[str, Any], question: str, language: Language, case: MeasuredCase) -> bool | str:
     """Check that a question which compares names what it compares, and lists what it asks among."""
     wanted = [*([told["other"], told["subject"]] if told.get("other") else [])]
     if told["form"] in ("tally", "among") or (told["kind"] != "mcq" and told["form"] in ("largest", "closest")):
@@ -132,13 +139,15 @@ def _asks_about(told: Mapping[str, Any], question: str, language: Language, case
     return not missing or f"`{question}` does not name {missing}"
 
 
-def _label(name: str, case: Case) -> Term:
+def _label(name: str, case: MeasuredCase) -> Term:
     """Return the label of a case by its English name."""
     known = [*(finding.label for finding in case.findings), *case.label_set, *case.severity]
     return next(label for label in known if label.en == name)
 
 
-def _true_answers(told: Mapping[str, Any], question: str, said: str, language: Language, case: Case) -> set[str]:
+def _true_answers(
+    told: Mapping[str, Any], question: str, said: str, language: Language, case: MeasuredCase
+) -> set[str]:
     """Return every text that answers the question rightly, computed from the case alone.
 
     Of a measurement those of the options, or of what is `said`, that are right to their last digit.
@@ -168,7 +177,7 @@ def _true_answers(told: Mapping[str, Any], question: str, said: str, language: L
     return {term.in_language(language) for term in _true_terms(told, question, own, case)}
 
 
-def _true_terms(told: Mapping[str, Any], question: str, own: list[Finding], case: Case) -> Iterable[Term]:
+def _true_terms(told: Mapping[str, Any], question: str, own: list[Finding], case: MeasuredCase) -> Iterable[Term]:
     form = told["form"]
     if form in ("relation", "contact"):
         (one,), (other,) = own, [finding for finding in case.findings if finding.label.en == told["other"]]
@@ -190,14 +199,14 @@ def _true_terms(told: Mapping[str, Any], question: str, own: list[Finding], case
     return terms[form]
 
 
-def _grade(case: Case) -> Term:
+def _grade(case: MeasuredCase) -> Term:
     labels = [*(finding.label for finding in case.findings), *([case.negative] if case.negative else [])]
     grades = [grade for grade in case.severity if grade in labels]
     assert len(grades) == 1, f"{len(grades)} grades"
     return grades[0]
 
 
-def _ranked(told: Mapping[str, Any], case: Case) -> dict[Term, float]:
+def _ranked(told: Mapping[str, Any], case: MeasuredCase) -> dict[Term, float]:
     """Return the labels that a question compares, each with a number: the least of them is the answer.
 
     The distance of the centre of its box for `closest`; for `largest` the share of the image that its masks leave.
@@ -221,12 +230,12 @@ def _ranked(told: Mapping[str, Any], case: Case) -> dict[Term, float]:
     }
 
 
-def _is_measured(text: str, form: str, finding: Finding, case: Case) -> bool:
+def _is_measured(text: str, form: str, finding: Finding, case: MeasuredCase) -> bool:
     found = list(measures_in(text))
     return len(found) == 1 and found[0][MEASURES[form]] is not None and is_measure_of(found[0], finding, case)
 
 
-def _patient_side(finding: Finding, case: Case) -> Term | None:
+def _patient_side(finding: Finding, case: MeasuredCase) -> Term | None:
     side = side_of_patient(finding, case)
     return PATIENT_SIDES[side] if side else None
 
@@ -234,19 +243,19 @@ def _patient_side(finding: Finding, case: Case) -> Term | None:
 _PROPERTIES = {"side": half_of, "position": cell_of, "size": size_of, "laterality": _patient_side}
 
 
-def _pointed_at(question: str, case: Case) -> list[Finding]:
+def _pointed_at(question: str, case: MeasuredCase) -> list[Finding]:
     """Return the findings whose rounded box stands in the question."""
     boxes = [box for _, box in parse_boxes(question)]
     return [finding for finding in case.findings if finding.box and _shares(finding, case) in boxes]
 
 
-def _shares(finding: Finding, case: Case) -> ShareBox:
+def _shares(finding: Finding, case: MeasuredCase) -> ShareBox:
     assert finding.box is not None
     return share_box(finding.box, case.width, case.height)
 
 
 def _check_choice(
-    told: Mapping[str, Any], question: str, said: str, true: set[str], language: Language, case: Case
+    told: Mapping[str, Any], question: str, said: str, true: set[str], language: Language, case: MeasuredCase
 ) -> Checks:
     options, right = told["options"], told["letter"]
     listed = all(f"\n{letter}. {text}\n" in question for letter, text in options.items())
@@ -262,7 +271,7 @@ def _check_choice(
     }
 
 
-def _may_be_true(text: str, told: Mapping[str, Any], true: set[str], language: Language, case: Case) -> bool:
+def _may_be_true(text: str, told: Mapping[str, Any], true: set[str], language: Language, case: MeasuredCase) -> bool:
     """Say whether what is offered as wrong could be right after all, or is not known to be wrong."""
     labels, form = [finding.label for finding in case.findings], told["form"]
     if form in ("kind", "region-kind"):
@@ -301,7 +310,7 @@ def _value(text: str) -> float:
     return float(match["area"] or match["length"]) * (100 if match["unit"] in ("cm²", "平方厘米") else 1)
 
 
-def _says(said: str, true: set[str], told: Mapping[str, Any], language: Language, case: Case) -> bool:
+def _says(said: str, true: set[str], told: Mapping[str, Any], language: Language, case: MeasuredCase) -> bool:
     """Say whether a free answer holds the true one: all that is seen, the name of the image, yes or no."""
     form = told["form"]
     if form in ("presence", "severity") or told["claim"] is not None:
@@ -318,13 +327,13 @@ def _says(said: str, true: set[str], told: Mapping[str, Any], language: Language
     return bool(true) and all(re.search(rf"(?<!\d){re.escape(answer)}(?!\d)", said, re.IGNORECASE) for answer in true)
 
 
-def _boxes_are_right(said: str, subject: str, language: Language, case: Case) -> bool | str:
+def _boxes_are_right(said: str, subject: str, language: Language, case: MeasuredCase) -> bool | str:
     own = [finding for finding in case.findings if finding.label.en == subject]
     expected = [(finding.label.in_language(language), _shares(finding, case)) for finding in own if finding.box]
     return sorted(parse_boxes(said)) == sorted(expected) or f"{said} for {expected}"
 
 
-def _speaks_chinese(text: str, options: Mapping[str, str] | None, case: Case) -> bool | str:
+def _speaks_chinese(text: str, options: Mapping[str, str] | None, case: MeasuredCase) -> bool | str:
     """Say whether a Chinese text, less names, option letters and markup, is free of Latin words and punctuation."""
     labels = [
         *case.label_set,

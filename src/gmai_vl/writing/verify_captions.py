@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 from itertools import chain
 
-from gmai_vl.records import Case, Finding
+from gmai_vl.records import Finding
 from gmai_vl.vocabulary import MODALITIES, Language, Term, branch, may_come_with, overlap, synonyms
 from gmai_vl.writing.facts import POSITIONS, SIZES
 from gmai_vl.writing.phrases import caption_words, plural, wording
@@ -30,6 +30,7 @@ from gmai_vl.writing.relations import (
     TOUCHING,
 )
 from gmai_vl.writing.verify_facts import (
+    MeasuredCase,
     cell_of,
     contacts_of,
     directions_of,
@@ -43,13 +44,19 @@ from gmai_vl.writing.verify_facts import (
 Checks = dict[str, bool | str]
 """Name of a check -> True, or the reason why it failed."""
 
+_MANY_NAMES = 1 << 14
+"""Names and labels of which is remembered what was worked out: more than one source has."""
+
 _FIRST_SIGN = 0xE000
 """Signs for names are characters for private use: no label can hold one, for none is printable."""
 
 _FIRST_MEASURE = 0xF000
 """Signs for measurements."""
 
-_RELATIONS: dict[Language, dict[str, Term]] = {
+_A_SIGN = "([\ue000-\uf8ff])"
+_SIGNS = re.compile(_A_SIGN)
+
+_RELATION_PATTERNS: dict[Language, dict[str, Term]] = {
     "en": {
         r"to the left of the ?NAME": LEFT,
         r"to the right of the ?NAME": RIGHT,
@@ -81,17 +88,23 @@ _RELATIONS: dict[Language, dict[str, Term]] = {
         r"与NAME分离": APART,
     },
 }
+_RELATIONS: dict[Language, tuple[tuple[re.Pattern[str], Term], ...]] = {
+    language: tuple((re.compile(text.replace("NAME", _A_SIGN)), relation) for text, relation in patterns.items())
+    for language, patterns in _RELATION_PATTERNS.items()
+}
+"""Pattern, whose one group is the sign of the other thing, and the relation that it states."""
 
 _ONE = {
     "en": re.compile(r"\b(?:a single|one) (?=[\ue000-\uf8ff])"),
     "zh": re.compile(r"(?<!最大的)[一单][个处枚块根条]"),
 }
 _LARGEST = {"en": re.compile(r"\blargest\b"), "zh": re.compile("最大(?!径)")}
+_SENTENCE_END = re.compile(r"\.(?!\d)|[。;；]")
 _PRONOUN = re.compile(r"\s*(?:it|they|its)\b")
 _PATIENT = re.compile(r"patient's (left|right)|患者(左|右)侧")
 
 
-def check_caption(said: str, language: Language, case: Case) -> Checks:
+def check_caption(said: str, language: Language, case: MeasuredCase) -> Checks:
     """Check a caption of the whole image."""
     labels = {finding.label for finding in case.findings}
     absent = [
@@ -117,7 +130,7 @@ def check_caption(said: str, language: Language, case: Case) -> Checks:
     }
 
 
-def check_statements(said: str, language: Language, case: Case, findings: Sequence[Finding]) -> Checks:
+def check_statements(said: str, language: Language, case: MeasuredCase, findings: Sequence[Finding]) -> Checks:
     """Check that everything `said` states is true of the one of `findings` that it is stated of."""
     own = {finding.label for finding in findings} | ({case.negative} if case.negative else set())
     faults: dict[str, list[str]] = {
@@ -136,7 +149,7 @@ def check_statements(said: str, language: Language, case: Case, findings: Sequen
 class _Told:
     """A text in lower case with signs for names, and what the signs stand for."""
 
-    def __init__(self, said: str, language: Language, case: Case, labels: Iterable[Term]) -> None:
+    def __init__(self, said: str, language: Language, case: MeasuredCase, labels: Iterable[Term]) -> None:
         self.language = language
         # The other findings of the case may be spoken of too: they are what relations refer to.
         meant: dict[str, set[Term]] = {name.lower(): set() for name in _names_of_frame(case, language)}
@@ -150,14 +163,14 @@ class _Told:
         text = said.lower()
         # A measurement may stand in a name ("5 mm polyp"), and a name in a measurement ("12" in "12 mm").
         for name in filter(_holds_measure, longest_first):
-            text = _replaced(text, name, chr(_FIRST_SIGN + names[name]))
+            text = _apart(name).sub(chr(_FIRST_SIGN + names[name]), text)
         self.measures = list(measures_in(text))
         for number, match in enumerate(self.measures):
             text = text.replace(match[0], chr(_FIRST_MEASURE + number), 1)
         for name in longest_first:
-            text = _replaced(text, name, chr(_FIRST_SIGN + names[name]))
+            text = _apart(name).sub(chr(_FIRST_SIGN + names[name]), text)
         self.text = text
-        self.without_names = re.sub("[\ue000-\uf8ff]", " ", text)
+        self.without_names = _SIGNS.sub(" ", text)
 
     def measures_of(self, sentence: str) -> list[re.Match[str]]:
         """Return the measurements that stand in a part of the text."""
@@ -171,10 +184,10 @@ class _Told:
     def sentences(self, findings: Sequence[Finding]) -> Iterator[tuple[str, list[Finding]]]:
         """Yield each part of a sentence with the findings that it may be about."""
         before: list[Term] = []
-        for sentence in re.split(r"\.(?!\d)|[。;；]", self.text):
+        for sentence in _SENTENCE_END.split(self.text):
             bare = sentence
-            for pattern in _RELATIONS[self.language]:
-                bare = re.sub(pattern.replace("NAME", "[\ue000-\uf8ff]"), " ", bare)
+            for pattern, _ in _RELATIONS[self.language]:
+                bare = pattern.sub(" ", bare)
             named = self.named(bare)
             if before and (not named or _PRONOUN.match(sentence)):
                 named = [*named, *before]
@@ -184,11 +197,11 @@ class _Told:
 
 
 def _faults_of(
-    sentence: str, about: list[Finding], told: _Told, language: Language, case: Case
+    sentence: str, about: list[Finding], told: _Told, language: Language, case: MeasuredCase
 ) -> Iterator[tuple[str, str]]:
     """Yield check and reason for every false statement of a sentence about the findings `about`."""
-    for pattern, relation in _RELATIONS[language].items():
-        for match in re.finditer(pattern.replace("NAME", "([\ue000-\uf8ff])"), sentence):
+    for pattern, relation in _RELATIONS[language]:
+        for match in pattern.finditer(sentence):
             others = [finding for finding in case.findings if finding.label in told.named(match[1])]
             if not any(is_related(one, relation, other, case) for one in about for other in others):
                 yield (
@@ -212,7 +225,7 @@ def _faults_of(
         boxed = [one for one in boxed if all(_area(other) <= _area(one) for other in boxed if other.label == one.label)]
     cells = {cell_of(finding, case) for finding in boxed}
     sizes = {size_of(finding, case) for finding in boxed if finding.area_share is not None}
-    plain = re.sub("[\ue000-\uf8ff]", " ", sentence)
+    plain = _SIGNS.sub(" ", sentence)
     for row in POSITIONS:
         yield from (("positions", cell.en) for cell in row if cell not in cells and _says(plain, cell, language))
     yield from (("sizes", size.en) for size in SIZES if size not in sizes and _says(plain, size, language))
@@ -222,31 +235,33 @@ def _area(finding: Finding) -> float:
     return finding.area_share or 0.0
 
 
+@lru_cache(_MANY_NAMES)
 def _holds_measure(name: str) -> bool:
     return any(measures_in(name))
 
 
-def _replaced(text: str, name: str, sign: str) -> str:
-    # "1" is not a part of "12"; Chinese has no blanks between words.
+@lru_cache(_MANY_NAMES)
+def _apart(name: str) -> re.Pattern[str]:
+    """Return a pattern for a name that stands apart: "1" is no part of "12"; Chinese has no blanks between words."""
     before = r"(?<![0-9a-z])" if name[0].isascii() else ""
     after = r"(?![0-9a-z])" if name[-1].isascii() else ""
-    return re.sub(f"{before}{re.escape(name)}{after}", sign, text)
+    return re.compile(f"{before}{re.escape(name)}{after}")
 
 
-def is_related(one: Finding, relation: Term, other: Finding, case: Case) -> bool:
+def is_related(one: Finding, relation: Term, other: Finding, case: MeasuredCase) -> bool:
     """Say whether `one` surely lies to `other` as `relation` says."""
     if one is other or one.box is None or other.box is None:
         return False
     return relation in directions_of(one, other, case) or contacts_of(one, other, case).get(relation, False)
 
 
-def relation_said(said: str, subject: Finding, other: Finding, language: Language, case: Case) -> bool:
+def relation_said(said: str, subject: Finding, other: Finding, language: Language, case: MeasuredCase) -> bool:
     """Say whether a text states a relation of `subject` to `other`, and only true ones."""
     told = _Told(said, language, case, {subject.label, other.label})
     found = [
         relation
-        for pattern, relation in _RELATIONS[language].items()
-        for match in re.finditer(pattern.replace("NAME", "([\ue000-\uf8ff])"), told.text)
+        for pattern, relation in _RELATIONS[language]
+        for match in pattern.finditer(told.text)
         if other.label in told.named(match[1])
     ]
     return bool(found) and all(is_related(subject, relation, other, case) for relation in found)
@@ -256,7 +271,7 @@ def _foreign(text: str, terms: Sequence[Term], own: str | None, language: Langua
     return [term.en for term in terms if term.en != own and _says(text, term, language)]
 
 
-def _foreign_modalities(text: str, language: Language, case: Case) -> list[str]:
+def _foreign_modalities(text: str, language: Language, case: MeasuredCase) -> list[str]:
     own = modality_of(case)
     names = wording(language)["image_names"]
     others = [names[other.en] for other in MODALITIES if not overlap(other, own) and names[other.en] != names[own.en]]
@@ -264,7 +279,7 @@ def _foreign_modalities(text: str, language: Language, case: Case) -> list[str]:
     return [name for name in others if _stands_in(text, name.lower() + image, language)]
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(_MANY_NAMES)
 def _is_common(label: Term, language: Language) -> bool:
     """Say whether a label is also a word of the captions themselves, and cannot be told from them."""
     return _names_it(_words_of_captions(language), label, language)
@@ -303,18 +318,24 @@ def _stands_in(text: str, name: str, language: Language) -> bool:
     """Say whether a name stands in a text in lower case, in English as whole words."""
     if language == "zh":
         return name.lower() in text
-    return re.search(rf"\b{re.escape(name.lower())}\b", text) is not None
+    return _as_words(name).search(text) is not None
 
 
-def _names_of(label: Term, language: Language) -> set[str]:
+@lru_cache(_MANY_NAMES)
+def _as_words(name: str) -> re.Pattern[str]:
+    return re.compile(rf"\b{re.escape(name.lower())}\b")
+
+
+@lru_cache(_MANY_NAMES)
+def _names_of(label: Term, language: Language) -> frozenset[str]:
     """Return what a label may be called: its name and synonyms, in English also their plurals."""
     if language == "zh" and label.zh is None:
-        return set()
-    names = {label.in_language(language), *synonyms(label, language)}
+        return frozenset()
+    names = frozenset({label.in_language(language), *synonyms(label, language)})
     return names | ({plural(name) for name in names} if language == "en" else set())
 
 
-def _names_of_frame(case: Case, language: Language) -> set[str]:
+def _names_of_frame(case: MeasuredCase, language: Language) -> set[str]:
     """Return what the image and the body part of the case are called."""
     terms = {modality_of(case), *([case.body_part] if case.body_part else [])}
     names = {term.in_language(language) for term in terms if language == "en" or term.zh}
@@ -322,6 +343,6 @@ def _names_of_frame(case: Case, language: Language) -> set[str]:
     return names | ({plural(name) for name in names} if language == "en" else set())
 
 
-def own_names(case: Case, language: Language, labels: Iterable[Term]) -> set[str]:
+def own_names(case: MeasuredCase, language: Language, labels: Iterable[Term]) -> set[str]:
     """Return all names of the case's own things and of `labels`."""
     return _names_of_frame(case, language).union(*(_names_of(label, language) for label in labels))

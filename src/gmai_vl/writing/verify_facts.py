@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -40,19 +41,46 @@ ANGLES = 1440
 NEIGHBOURS = ((0, 1), (0, -1), (1, 0), (-1, 0))
 
 
-def modality_of(case: Case) -> Term:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Extent:
+    """What a mask measures."""
+
+    one_piece: bool
+    columns: int
+    rows: int
+    diameter_mm: float
+    """Greatest width over all directions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredCase(Case):
+    """A case that keeps what has been measured of its findings: many texts speak of the same ones."""
+
+    extents: dict[int, Extent] = field(default_factory=dict)
+    """By the `id` of the finding, which lives as long as the case."""
+
+    contacts: dict[tuple[int, int], dict[Term, bool]] = field(default_factory=dict)
+    """By the `id`s of two findings."""
+
+
+def measured(case: Case) -> MeasuredCase:
+    """Return `case` with nothing measured yet."""
+    return MeasuredCase(**{each.name: getattr(case, each.name) for each in fields(Case)})
+
+
+def modality_of(case: MeasuredCase) -> Term:
     """Return the modality as a term."""
     assert case.modality is not None, f"{case.case_id}: an annotated image has a modality"
     return modality(case.modality)
 
 
-def half_of(finding: Finding, case: Case) -> Term:
+def half_of(finding: Finding, case: MeasuredCase) -> Term:
     """Return the half of the image that holds the centre of the box."""
     assert finding.box is not None
     return HALVES["left" if finding.box[0] + finding.box[2] < case.width else "right"]
 
 
-def cell_of(finding: Finding, case: Case) -> Term:
+def cell_of(finding: Finding, case: MeasuredCase) -> Term:
     """Return the cell of the grid of thirds that holds the centre of the box."""
     assert finding.box is not None
     x1, y1, x2, y2 = finding.box
@@ -61,13 +89,13 @@ def cell_of(finding: Finding, case: Case) -> Term:
     return POSITIONS[int(row)][int(column)]
 
 
-def size_of(finding: Finding, case: Case) -> Term:
+def size_of(finding: Finding, case: MeasuredCase) -> Term:
     """Return small, medium or large."""
     assert finding.area_share is not None
     return SIZES[int(np.searchsorted([0.02, 0.10], finding.area_share, side="right"))]
 
 
-def side_of_patient(finding: Finding, case: Case) -> Side | None:
+def side_of_patient(finding: Finding, case: MeasuredCase) -> Side | None:
     """Return the patient's side that the finding is on: the one that its label names, else that of the picture."""
     if named := own_side(finding.label):
         return named
@@ -80,7 +108,7 @@ def side_of_patient(finding: Finding, case: Case) -> Side | None:
     return _side_shown(finding, case)
 
 
-def _side_shown(finding: Finding, case: Case) -> Side | None:
+def _side_shown(finding: Finding, case: MeasuredCase) -> Side | None:
     part = case.body_part.en.lower() if case.body_part else ""
     if case.plane not in ("axial", "coronal") or case.spacing_mm is None or finding.box is None:
         return None
@@ -93,7 +121,7 @@ def _side_shown(finding: Finding, case: Case) -> Side | None:
     return "left" if (columns >= OFF_MIDDLE + half_pixel).all() else None
 
 
-def directions_of(one: Finding, other: Finding, case: Case) -> set[Term]:
+def directions_of(one: Finding, other: Finding, case: MeasuredCase) -> set[Term]:
     """Return every name, in the image and in the body, of the direction in which `one` lies from `other`."""
     assert one.box is not None and other.box is not None
     (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = one.box, other.box
@@ -123,11 +151,18 @@ def _lie_apart(along: set[int], other_along: set[int], across: set[int], other_a
     return common <= OVERRUN * shorter and facing >= FACING * narrower
 
 
-def contacts_of(one: Finding, other: Finding, case: Case) -> dict[Term, bool]:
+def contacts_of(one: Finding, other: Finding, case: MeasuredCase) -> dict[Term, bool]:
     """Return for every kind of contact whether the mask of `one` has it to that of `other`; empty without masks.
 
     What depends on a few pixels is false, and so is its contrary.
     """
+    key = id(one), id(other)
+    if key not in case.contacts:
+        case.contacts[key] = _contacts(one, other, case)
+    return case.contacts[key]
+
+
+def _contacts(one: Finding, other: Finding, case: Case) -> dict[Term, bool]:
     if one.mask is None or other.mask is None:
         return {}
     mine, others = _cut_about_both(one.mask, other.mask)
@@ -187,14 +222,14 @@ def measures_in(text: str) -> Iterator[re.Match[str]]:
     return MEASURE.finditer(text)
 
 
-def is_measure_of(match: re.Match[str], finding: Finding, case: Case) -> bool:
+def is_measure_of(match: re.Match[str], finding: Finding, case: MeasuredCase) -> bool:
     """Say whether a measurement is that of the finding, as exactly as its digits are shown."""
     if finding.mask is None or finding.area_share is None:
         return False
     found: dict[str, Any] = {name: value for name, value in match.groupdict().items() if value is not None}
     if percent := found.get("percent"):
         return abs(100 * finding.area_share - float(percent)) <= 0.5 + 1e-6
-    if case.spacing_mm is None or not _is_one_piece(finding.mask):
+    if case.spacing_mm is None or not (extent := _extent(finding, case)).one_piece:
         return False
     row_mm, column_mm = case.spacing_mm
     if area := found.get("area"):
@@ -204,9 +239,9 @@ def is_measure_of(match: re.Match[str], finding: Finding, case: Case) -> bool:
     heights = [found[name] for name in ("h", "high", "zh_high") if name in found]
     lengths = [found[name] for name in ("length",) if name in found]
     return (
-        all(_fits(width, int(finding.mask.any(axis=0).sum()) * column_mm) for width in widths)
-        and all(_fits(height, int(finding.mask.any(axis=1).sum()) * row_mm) for height in heights)
-        and all(_fits(length, _diameter(finding.mask, row_mm, column_mm)) for length in lengths)
+        all(_fits(width, extent.columns * column_mm) for width in widths)
+        and all(_fits(height, extent.rows * row_mm) for height in heights)
+        and all(_fits(length, extent.diameter_mm) for length in lengths)
     )
 
 
@@ -222,6 +257,20 @@ def _fits_area(said: float, value: float) -> bool:
     return abs(said - value) <= unit / 2 * (1 + 1e-6)
 
 
+def _extent(finding: Finding, case: MeasuredCase) -> Extent:
+    if id(finding) not in case.extents:
+        assert finding.mask is not None and case.spacing_mm is not None
+        rows, columns = (np.flatnonzero(finding.mask.any(axis=axis)) for axis in (1, 0))
+        field_HW = finding.mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        case.extents[id(finding)] = Extent(
+            one_piece=int(label_pieces(field_HW, structure=np.ones((3, 3)))[1]) == 1,
+            columns=len(columns),
+            rows=len(rows),
+            diameter_mm=_diameter(field_HW, *case.spacing_mm),
+        )
+    return case.extents[id(finding)]
+
+
 def _diameter(mask_HW: NDArray[np.bool_], row_mm: float, column_mm: float) -> float:
     """Return the greatest width of the mask over all directions, in mm."""
     columns = np.flatnonzero(mask_HW.any(axis=0))
@@ -231,9 +280,3 @@ def _diameter(mask_HW: NDArray[np.bool_], row_mm: float, column_mm: float) -> fl
     angles = np.linspace(0, np.pi, ANGLES, endpoint=False)
     along = np.stack([np.cos(angles) * column_mm, np.sin(angles) * row_mm], axis=1) @ corners
     return float((along.max(axis=1) - along.min(axis=1)).max())
-
-
-def _is_one_piece(mask_HW: NDArray[np.bool_]) -> bool:
-    rows, columns = (np.flatnonzero(mask_HW.any(axis=axis)) for axis in (1, 0))
-    field = mask_HW[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return int(label_pieces(field, structure=np.ones((3, 3)))[1]) == 1
