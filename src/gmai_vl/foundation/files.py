@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,26 +26,28 @@ def atomic_files() -> Iterator[Callable[[Path], Path]]:
 
     Each file is whole or absent. Folders are flushed once, so many small files cost little more than their writing.
     """
-    files: list[tuple[Path, Path]] = []
+    files: dict[Path, Path] = {}
+    """Temporary path -> the path it is for; those of this use that are not renamed yet."""
 
     def temporary_for(path: Path) -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        os.close(handle)
-        files.append((Path(name), path))
-        return Path(name)
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        files[temporary] = path
+        return temporary
 
     try:
         yield temporary_for
-        for temporary, _ in files:
-            temporary.chmod(0o644)
+        for temporary in files:
             _flush_to_disk(temporary)
-        for temporary, path in files:
+        folders = dict.fromkeys(path.parent for path in files.values())
+        for temporary, path in list(files.items()):
             temporary.replace(path)
-        for folder in dict.fromkeys(path.parent for _, path in files):
+            del files[temporary]
+        for folder in folders:
             _flush_to_disk(folder)
     finally:
-        for temporary, _ in files:
+        for temporary in files:
             temporary.unlink(missing_ok=True)
 
 
@@ -68,9 +70,12 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True) + "\n")
 
 
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def canonical_json(value: Any) -> str:
     """Return the one JSON text of `value`: sorted keys, no blanks, UTF-8 as it stands, no NaN."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def sha256_of_text(text: str) -> str:

@@ -127,7 +127,7 @@ def values_in(
     Raises BadItem for a value that the recipe does not know; with `unknown_labels: keep` it stands for its own number.
     """
     values = {}
-    for value in np.unique(mask).tolist():
+    for value in _values(mask):
         if value in known:
             values[value] = known[value]
         elif value != 0 and value not in spec.mask_labels:
@@ -135,6 +135,12 @@ def values_in(
                 raise BadItem(f"{place}: mask value {value} is not in `mask_labels`")
             values[value] = Named(str(value), Term(str(value)))
     return values
+
+
+def _values(mask: NDArray[Any]) -> list[int]:
+    if mask.dtype == np.uint8:  # as nearly all are, and counting is several times as quick as sorting or hashing
+        return np.flatnonzero(np.bincount(mask.reshape(-1), minlength=1)).tolist()
+    return [int(value) for value in np.unique(mask)]
 
 
 def findings_in(
