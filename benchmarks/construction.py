@@ -36,9 +36,11 @@ from gmai_vl.sources.phantom.files import mask_labels, write_studies
 
 ROUNDS = 3
 SIDE = 512
-Encoding = Callable[[np.ndarray, io.BytesIO], None]
 PICTURES = ("chest-x-ray", "breast-ultrasound")
 VOLUMES = ("brain-mr",)
+
+Encoding = Callable[[np.ndarray, io.BytesIO], None]
+"""Writes pixels as a PNG."""
 
 
 def speed(patients: int) -> None:

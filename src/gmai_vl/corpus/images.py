@@ -14,6 +14,7 @@ from gmai_vl.foundation import UserError
 from gmai_vl.records import Case, pixel_sha256
 
 _NAME = re.compile(r"[0-9a-f]{64}")
+
 MAX_PIXELS = 100_000_000
 """Larger than any image that a source may give."""
 

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,13 @@ from gmai_vl.foundation import BadItem, UserError, progress, visible
 from gmai_vl.records import Case
 from gmai_vl.sources.geometry import outer_box
 from gmai_vl.sources.rle import decode_mask
-from gmai_vl.writing import check_sample
+from gmai_vl.writing import MeasuredCase, check_sample, measured
 
 _YES_NO = {"en": ("yes", "no"), "zh": ("是", "否")}
 _SPLITS = ("train", "val", "test")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Known:
     """A case as its samples must agree with it; without pixels and masks, so that all cases fit into memory."""
 
@@ -47,6 +48,11 @@ class _Known:
         masks = [None if runs is None else decode_mask(runs.tolist(), *size) for runs in self.runs]
         findings = zip(self.case.findings, masks, strict=True)
         return replace(self.case, findings=tuple(replace(finding, mask=mask) for finding, mask in findings))
+
+
+@lru_cache(maxsize=1)  # the samples of a case follow each other
+def _with_measures(known: _Known) -> MeasuredCase:
+    return measured(known.with_masks())
 
 
 def verify(corpus: Path) -> list[str]:
@@ -209,7 +215,7 @@ def _against_case(row: Row, known: _Known) -> Iterator[str]:
 def _text(row: Row, known: _Known) -> Iterator[str]:
     """Hold questions and answers against the annotation again, as the writer did."""
     try:
-        checks = check_sample(sample_of(row), known.with_masks())
+        checks = check_sample(sample_of(row), _with_measures(known))
     except (LookupError, TypeError, ValueError, AttributeError, AssertionError, BadItem, UserError) as error:
         yield f"its facts are not such as the writer gives: {error!r}"
         return

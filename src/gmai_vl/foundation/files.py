@@ -12,7 +12,7 @@ from typing import Any
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success flush it to disk and rename it, on failure remove it.
+    """Give a temporary path beside `path` to write to; on success flush it to disk and rename it, on failure remove it.
 
     A reader sees the old file or the whole new one, also after `kill -9` or a power cut.
     """
@@ -26,8 +26,7 @@ def atomic_files() -> Iterator[Callable[[Path], Path]]:
 
     Each file is whole or absent. Folders are flushed once, so many small files cost little more than their writing.
     """
-    files: dict[Path, Path] = {}
-    """Temporary path -> the path it is for; those of this use that are not renamed yet."""
+    files: dict[Path, Path] = {}  # temporary path -> the path it is for, of all that are not renamed yet
 
     def temporary_for(path: Path) -> Path:
         if not path.parent.is_dir():

@@ -7,16 +7,19 @@ from gmai_vl.writing.markup import box_markup, boxes_markup, grounding_markup, p
 from gmai_vl.writing.phrases import prompt_texts
 from gmai_vl.writing.templates import write_samples
 from gmai_vl.writing.verify import check_sample
+from gmai_vl.writing.verify_facts import MeasuredCase, measured
 
 __all__ = [
     "FORMS",
     "CaseFacts",
     "FindingFacts",
+    "MeasuredCase",
     "box_markup",
     "boxes_markup",
     "check_sample",
     "facts_of",
     "grounding_markup",
+    "measured",
     "parse_boxes",
     "prompt_texts",
     "share_box",

@@ -6,8 +6,7 @@ from typing import Literal
 
 from gmai_vl.records import Case, Conversation, ImageRef, Kind, Provenance, Sample, Subset, Turn
 from gmai_vl.writing.phrases import given_prompt
-from gmai_vl.writing.samples import checked_sample
-from gmai_vl.writing.verify_facts import MeasuredCase, measured
+from gmai_vl.writing.samples import checked, sample_about
 
 YES_NO = {"yes": "yes", "no": "no", "是": "是", "否": "否"}
 """What a source answers, in lower case and without a full stop -> the answer of a closed question."""
@@ -22,12 +21,12 @@ def write_given(
     an instruction below the question, and `answer_with` as in `write_samples`. Languages are those of the source.
     `first_number` is the running number of the first sample in the ids.
     """
-    to_check = measured(case)
     wanted = [each for each in case.conversations if subset_of(case, each) in subsets]
-    return [
-        _sample(case, to_check, conversation, answer_with, number)
+    samples = (
+        _sample(case, conversation, answer_with, number)
         for number, conversation in enumerate(wanted, start=first_number)
-    ]
+    )
+    return checked(samples, case)
 
 
 def subset_of(case: Case, conversation: Conversation) -> Subset:
@@ -48,13 +47,7 @@ def closed_answer(conversation: Conversation) -> str | None:
     return answer if answer is not None and answer.isascii() == (conversation.language == "en") else None
 
 
-def _sample(
-    case: Case,
-    to_check: MeasuredCase,
-    conversation: Conversation,
-    answer_with: Literal["letter", "text"],
-    number: int,
-) -> Sample:
+def _sample(case: Case, conversation: Conversation, answer_with: Literal["letter", "text"], number: int) -> Sample:
     options, letter = conversation.options, conversation.answer
     style: Literal["mcq", "mcq-text"] = "mcq" if answer_with == "letter" else "mcq-text"
     prompt_id, prompt = given_prompt(style if options else None, conversation.language)
@@ -71,9 +64,8 @@ def _sample(
     else:
         closed = closed_answer(conversation)
         kind, answer = ("closed", closed) if closed else ("open", turns[-1].text)
-    return checked_sample(
+    return sample_about(
         case,
-        to_check,
         number,
         subset=subset_of(case, conversation),
         kind=kind,

@@ -1,7 +1,7 @@
-"""A sample about a case: what it takes over from the case, its id, and the checks that it passes before it leaves."""
+"""Samples about a case: what they take over from it, their ids, and the checks that they pass before they leave."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import PurePosixPath
@@ -9,12 +9,11 @@ from pathlib import PurePosixPath
 from gmai_vl.records import Case, Kind, Provenance, Region, Sample, Subset, Turn
 from gmai_vl.vocabulary import Language
 from gmai_vl.writing.verify import check_sample
-from gmai_vl.writing.verify_facts import MeasuredCase
+from gmai_vl.writing.verify_facts import MeasuredCase, measured
 
 
-def checked_sample(
+def sample_about(
     case: Case,
-    to_check: MeasuredCase,
     number: int,
     *,
     subset: Subset,
@@ -27,11 +26,8 @@ def checked_sample(
     provenance: Provenance,
     regions: tuple[Region, ...] = (),
 ) -> Sample:
-    """Return sample number `number` of `case` with the results of its checks against `to_check`, the case measured.
-
-    A failed check is a fault of the writer's: AssertionError.
-    """
-    sample = Sample(
+    """Return sample number `number` of `case`, not yet checked."""
+    return Sample(
         id=_sample_id(case, number),
         subset=subset,
         kind=kind,
@@ -54,10 +50,22 @@ def checked_sample(
         patient_id=case.patient_id,
         provenance=provenance,
     )
-    checks = check_sample(sample, to_check)
+
+
+def checked(samples: Iterable[Sample], case: Case) -> list[Sample]:
+    """Return the samples of `case` with the results of their checks.
+
+    A failed check is a fault of the writer's: AssertionError.
+    """
+    measured_case = measured(case)
+    return [_checked(sample, measured_case) for sample in samples]
+
+
+def _checked(sample: Sample, case: MeasuredCase) -> Sample:
+    checks = check_sample(sample, case)
     failed = {name: result for name, result in checks.items() if result is not True}
     assert not failed, f"{sample.id}: {failed}"
-    return replace(sample, provenance=replace(provenance, checks=checks))
+    return replace(sample, provenance=replace(sample.provenance, checks=checks))
 
 
 def _sample_id(case: Case, number: int) -> str:

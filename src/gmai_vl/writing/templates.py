@@ -14,8 +14,7 @@ from gmai_vl.writing.exchange import Exchange, caption_exchange, exchange_of, re
 from gmai_vl.writing.facts import CaseFacts, facts_of
 from gmai_vl.writing.phrases import ChoiceStyle, Style
 from gmai_vl.writing.questions import asks_of, tellable_regions
-from gmai_vl.writing.samples import checked_sample
-from gmai_vl.writing.verify_facts import MeasuredCase, measured
+from gmai_vl.writing.samples import checked, sample_about
 
 MOST_REGION_CAPTIONS = 2
 MOST_FURTHER = 2
@@ -75,8 +74,7 @@ def write_samples(
         drafts += [("percept", [exchange]) for exchange in _perceptions(facts, chance, choice, most)]
     if "instruct" in subsets:
         drafts += [("instruct", exchanges) for exchanges in _instructions(facts, chance, most)]
-    to_check = measured(case)
-    return [_sample(case, to_check, facts, number, *draft) for number, draft in enumerate(drafts)]
+    return checked((_sample(case, facts, number, *draft) for number, draft in enumerate(drafts)), case)
 
 
 def _captions(facts: CaseFacts, chance: _Chance) -> Iterator[Exchange]:
@@ -153,9 +151,7 @@ def _strict_style(ask: Ask, choice: ChoiceStyle) -> Style | None:
     return choice if ask.wrong else None
 
 
-def _sample(
-    case: Case, to_check: MeasuredCase, facts: CaseFacts, number: int, subset: Subset, exchanges: list[Exchange]
-) -> Sample:
+def _sample(case: Case, facts: CaseFacts, number: int, subset: Subset, exchanges: list[Exchange]) -> Sample:
     first, several = exchanges[0], len(exchanges) > 1
     turns: list[Turn] = []
     for exchange in exchanges:
@@ -164,9 +160,8 @@ def _sample(
     told = {"form": "dialogue"} if several else first.as_json()
     if several:
         told |= {"turns": [exchange.as_json() for exchange in exchanges]}
-    return checked_sample(
+    return sample_about(
         case,
-        to_check,
         number,
         subset=subset,
         kind="dialogue" if several else first.kind,

@@ -98,7 +98,7 @@ def _check(told: Mapping[str, Any], question: str, said: str, language: Language
     return checks | {"answer": said in true or f"`{said}` is none of {sorted(true)}"}
 
 
-def _check_given(sample: Sample, case: MeasuredCase) -> Checks:
+def _check_given(sample: Sample, case: Case) -> Checks:
     """Check that a sample says what the source says: its turns, and below the question of a choice its options."""
     name = sample.provenance.facts["conversation"]
     source = next((each for each in case.conversations if each.name == name), None)
@@ -130,7 +130,7 @@ def _check_given(sample: Sample, case: MeasuredCase) -> Checks:
     }
 
 
-def _asks_about(told: Mapping[str, Any], question: str, language: Language, case: MeasuredCase) -> bool | str:
+def _asks_about(told: Mapping[str, Any], question: str, language: Language, case: Case) -> bool | str:
     """Check that a question which compares names what it compares, and lists what it asks among."""
     wanted = [*([told["other"], told["subject"]] if told.get("other") else [])]
     if told["form"] in ("tally", "among") or (told["kind"] != "mcq" and told["form"] in ("largest", "closest")):
@@ -139,7 +139,7 @@ def _asks_about(told: Mapping[str, Any], question: str, language: Language, case
     return not missing or f"`{question}` does not name {missing}"
 
 
-def _label(name: str, case: MeasuredCase) -> Term:
+def _label(name: str, case: Case) -> Term:
     """Return the label of a case by its English name."""
     known = [*(finding.label for finding in case.findings), *case.label_set, *case.severity]
     return next(label for label in known if label.en == name)
@@ -199,14 +199,14 @@ def _true_terms(told: Mapping[str, Any], question: str, own: list[Finding], case
     return terms[form]
 
 
-def _grade(case: MeasuredCase) -> Term:
+def _grade(case: Case) -> Term:
     labels = [*(finding.label for finding in case.findings), *([case.negative] if case.negative else [])]
     grades = [grade for grade in case.severity if grade in labels]
     assert len(grades) == 1, f"{len(grades)} grades"
     return grades[0]
 
 
-def _ranked(told: Mapping[str, Any], case: MeasuredCase) -> dict[Term, float]:
+def _ranked(told: Mapping[str, Any], case: Case) -> dict[Term, float]:
     """Return the labels that a question compares, each with a number: the least of them is the answer.
 
     The distance of the centre of its box for `closest`; for `largest` the share of the image that its masks leave.
@@ -235,7 +235,7 @@ def _is_measured(text: str, form: str, finding: Finding, case: MeasuredCase) -> 
     return len(found) == 1 and found[0][MEASURES[form]] is not None and is_measure_of(found[0], finding, case)
 
 
-def _patient_side(finding: Finding, case: MeasuredCase) -> Term | None:
+def _patient_side(finding: Finding, case: Case) -> Term | None:
     side = side_of_patient(finding, case)
     return PATIENT_SIDES[side] if side else None
 
@@ -243,13 +243,13 @@ def _patient_side(finding: Finding, case: MeasuredCase) -> Term | None:
 _PROPERTIES = {"side": half_of, "position": cell_of, "size": size_of, "laterality": _patient_side}
 
 
-def _pointed_at(question: str, case: MeasuredCase) -> list[Finding]:
+def _pointed_at(question: str, case: Case) -> list[Finding]:
     """Return the findings whose rounded box stands in the question."""
     boxes = [box for _, box in parse_boxes(question)]
     return [finding for finding in case.findings if finding.box and _shares(finding, case) in boxes]
 
 
-def _shares(finding: Finding, case: MeasuredCase) -> ShareBox:
+def _shares(finding: Finding, case: Case) -> ShareBox:
     assert finding.box is not None
     return share_box(finding.box, case.width, case.height)
 
@@ -271,7 +271,7 @@ def _check_choice(
     }
 
 
-def _may_be_true(text: str, told: Mapping[str, Any], true: set[str], language: Language, case: MeasuredCase) -> bool:
+def _may_be_true(text: str, told: Mapping[str, Any], true: set[str], language: Language, case: Case) -> bool:
     """Say whether what is offered as wrong could be right after all, or is not known to be wrong."""
     labels, form = [finding.label for finding in case.findings], told["form"]
     if form in ("kind", "region-kind"):
@@ -327,13 +327,13 @@ def _says(said: str, true: set[str], told: Mapping[str, Any], language: Language
     return bool(true) and all(re.search(rf"(?<!\d){re.escape(answer)}(?!\d)", said, re.IGNORECASE) for answer in true)
 
 
-def _boxes_are_right(said: str, subject: str, language: Language, case: MeasuredCase) -> bool | str:
+def _boxes_are_right(said: str, subject: str, language: Language, case: Case) -> bool | str:
     own = [finding for finding in case.findings if finding.label.en == subject]
     expected = [(finding.label.in_language(language), _shares(finding, case)) for finding in own if finding.box]
     return sorted(parse_boxes(said)) == sorted(expected) or f"{said} for {expected}"
 
 
-def _speaks_chinese(text: str, options: Mapping[str, str] | None, case: MeasuredCase) -> bool | str:
+def _speaks_chinese(text: str, options: Mapping[str, str] | None, case: Case) -> bool | str:
     """Say whether a Chinese text, less names, option letters and markup, is free of Latin words and punctuation."""
     labels = [
         *case.label_set,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 from itertools import chain
 
-from gmai_vl.records import Finding
+from gmai_vl.records import Case, Finding
 from gmai_vl.vocabulary import MODALITIES, Language, Term, branch, may_come_with, overlap, synonyms
 from gmai_vl.writing.facts import POSITIONS, SIZES
 from gmai_vl.writing.phrases import caption_words, plural, wording
@@ -149,7 +149,7 @@ def check_statements(said: str, language: Language, case: MeasuredCase, findings
 class _Told:
     """A text in lower case with signs for names, and what the signs stand for."""
 
-    def __init__(self, said: str, language: Language, case: MeasuredCase, labels: Iterable[Term]) -> None:
+    def __init__(self, said: str, language: Language, case: Case, labels: Iterable[Term]) -> None:
         self.language = language
         # The other findings of the case may be spoken of too: they are what relations refer to.
         meant: dict[str, set[Term]] = {name.lower(): set() for name in _names_of_frame(case, language)}
@@ -271,7 +271,7 @@ def _foreign(text: str, terms: Sequence[Term], own: str | None, language: Langua
     return [term.en for term in terms if term.en != own and _says(text, term, language)]
 
 
-def _foreign_modalities(text: str, language: Language, case: MeasuredCase) -> list[str]:
+def _foreign_modalities(text: str, language: Language, case: Case) -> list[str]:
     own = modality_of(case)
     names = wording(language)["image_names"]
     others = [names[other.en] for other in MODALITIES if not overlap(other, own) and names[other.en] != names[own.en]]
@@ -335,7 +335,7 @@ def _names_of(label: Term, language: Language) -> frozenset[str]:
     return names | ({plural(name) for name in names} if language == "en" else set())
 
 
-def _names_of_frame(case: MeasuredCase, language: Language) -> set[str]:
+def _names_of_frame(case: Case, language: Language) -> set[str]:
     """Return what the image and the body part of the case are called."""
     terms = {modality_of(case), *([case.body_part] if case.body_part else [])}
     names = {term.in_language(language) for term in terms if language == "en" or term.zh}
@@ -343,6 +343,6 @@ def _names_of_frame(case: MeasuredCase, language: Language) -> set[str]:
     return names | ({plural(name) for name in names} if language == "en" else set())
 
 
-def own_names(case: MeasuredCase, language: Language, labels: Iterable[Term]) -> set[str]:
+def own_names(case: Case, language: Language, labels: Iterable[Term]) -> set[str]:
     """Return all names of the case's own things and of `labels`."""
     return _names_of_frame(case, language).union(*(_names_of(label, language) for label in labels))

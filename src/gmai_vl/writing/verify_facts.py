@@ -43,11 +43,16 @@ NEIGHBOURS = ((0, 1), (0, -1), (1, 0), (-1, 0))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Extent:
-    """What a mask measures."""
+    """What the mask of a finding measures."""
 
     one_piece: bool
+    """Whether its pixels hang together, corners included."""
+
     columns: int
+    """Pixel columns that hold any of it."""
+
     rows: int
+
     diameter_mm: float
     """Greatest width over all directions."""
 
@@ -64,23 +69,23 @@ class MeasuredCase(Case):
 
 
 def measured(case: Case) -> MeasuredCase:
-    """Return `case` with nothing measured yet."""
+    """Return `case` ready to keep its measurements; nothing is measured before a text speaks of it."""
     return MeasuredCase(**{each.name: getattr(case, each.name) for each in fields(Case)})
 
 
-def modality_of(case: MeasuredCase) -> Term:
+def modality_of(case: Case) -> Term:
     """Return the modality as a term."""
     assert case.modality is not None, f"{case.case_id}: an annotated image has a modality"
     return modality(case.modality)
 
 
-def half_of(finding: Finding, case: MeasuredCase) -> Term:
+def half_of(finding: Finding, case: Case) -> Term:
     """Return the half of the image that holds the centre of the box."""
     assert finding.box is not None
     return HALVES["left" if finding.box[0] + finding.box[2] < case.width else "right"]
 
 
-def cell_of(finding: Finding, case: MeasuredCase) -> Term:
+def cell_of(finding: Finding, case: Case) -> Term:
     """Return the cell of the grid of thirds that holds the centre of the box."""
     assert finding.box is not None
     x1, y1, x2, y2 = finding.box
@@ -89,13 +94,13 @@ def cell_of(finding: Finding, case: MeasuredCase) -> Term:
     return POSITIONS[int(row)][int(column)]
 
 
-def size_of(finding: Finding, case: MeasuredCase) -> Term:
+def size_of(finding: Finding, case: Case) -> Term:
     """Return small, medium or large."""
     assert finding.area_share is not None
     return SIZES[int(np.searchsorted([0.02, 0.10], finding.area_share, side="right"))]
 
 
-def side_of_patient(finding: Finding, case: MeasuredCase) -> Side | None:
+def side_of_patient(finding: Finding, case: Case) -> Side | None:
     """Return the patient's side that the finding is on: the one that its label names, else that of the picture."""
     if named := own_side(finding.label):
         return named
@@ -108,7 +113,7 @@ def side_of_patient(finding: Finding, case: MeasuredCase) -> Side | None:
     return _side_shown(finding, case)
 
 
-def _side_shown(finding: Finding, case: MeasuredCase) -> Side | None:
+def _side_shown(finding: Finding, case: Case) -> Side | None:
     part = case.body_part.en.lower() if case.body_part else ""
     if case.plane not in ("axial", "coronal") or case.spacing_mm is None or finding.box is None:
         return None
@@ -121,7 +126,7 @@ def _side_shown(finding: Finding, case: MeasuredCase) -> Side | None:
     return "left" if (columns >= OFF_MIDDLE + half_pixel).all() else None
 
 
-def directions_of(one: Finding, other: Finding, case: MeasuredCase) -> set[Term]:
+def directions_of(one: Finding, other: Finding, case: Case) -> set[Term]:
     """Return every name, in the image and in the body, of the direction in which `one` lies from `other`."""
     assert one.box is not None and other.box is not None
     (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = one.box, other.box
@@ -229,7 +234,7 @@ def is_measure_of(match: re.Match[str], finding: Finding, case: MeasuredCase) ->
     found: dict[str, Any] = {name: value for name, value in match.groupdict().items() if value is not None}
     if percent := found.get("percent"):
         return abs(100 * finding.area_share - float(percent)) <= 0.5 + 1e-6
-    if case.spacing_mm is None or not (extent := _extent(finding, case)).one_piece:
+    if case.spacing_mm is None or not (extent := _extent_of(finding, case)).one_piece:
         return False
     row_mm, column_mm = case.spacing_mm
     if area := found.get("area"):
@@ -257,7 +262,8 @@ def _fits_area(said: float, value: float) -> bool:
     return abs(said - value) <= unit / 2 * (1 + 1e-6)
 
 
-def _extent(finding: Finding, case: MeasuredCase) -> Extent:
+def _extent_of(finding: Finding, case: MeasuredCase) -> Extent:
+    """Return the extent of a finding with a mask, of a case with a pixel pitch."""
     if id(finding) not in case.extents:
         assert finding.mask is not None and case.spacing_mm is not None
         rows, columns = (np.flatnonzero(finding.mask.any(axis=axis)) for axis in (1, 0))
