@@ -12,7 +12,7 @@ from writing_cases import GRADES, abdomen, box_finding, chest, graded, mask_find
 
 from gmai_vl.records import Turn
 from gmai_vl.vocabulary import Term, term
-from gmai_vl.writing import check_sample, facts_of, prompt_texts, write_samples
+from gmai_vl.writing import check_sample, facts_of, measured, prompt_texts, write_samples
 from gmai_vl.writing.laterality import own_side
 from gmai_vl.writing.measures import area_term, length_number, longest_diameter
 
@@ -44,6 +44,16 @@ def failures(sample, case):
 
 
 # Every sample of every case
+
+
+@given(slices(), st.integers(0, 50), st.sampled_from(["en", "zh"]))
+@settings(max_examples=40, deadline=None)
+def test_what_was_measured_for_one_text_judges_the_next_as_if_measured_anew(case, seed, language):
+    kept = measured(case)
+    for sample in write(case, seed, language):
+        for number in ("", "7"):  # as it is, and with other numbers
+            said = re.sub(r"\d+", lambda match, number=number: match[0] + number, sample.turns[-1].text)
+            assert check_sample(saying(sample, said), kept) == check_sample(saying(sample, said), case)
 
 
 @given(slices(), st.integers(0, 50), st.sampled_from(["en", "zh"]))
