@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from gmai_vl import __version__
-from gmai_vl.corpus.engines import Engine, WorkerKilledError, make_parts
+from gmai_vl.corpus.engines import Engine, make_parts
 from gmai_vl.corpus.licences import check_allowed
 from gmai_vl.corpus.merge import check_quarantine, merge_parts
 from gmai_vl.corpus.parts import PARTS, Part, plan_parts
 from gmai_vl.corpus.reader import read_manifest
 from gmai_vl.corpus.recipe import DataRecipe, read_recipe, recipe_sha256
-from gmai_vl.foundation import UserError, write_json
+from gmai_vl.foundation import Interrupted, UserError, write_json
 
 _FOLDERS, _FILES = ("images", "samples"), ("cases.parquet", "ledger.parquet", "prompts.jsonl")
 """What a build makes, besides its parts and the manifest."""
@@ -77,7 +77,7 @@ def build_recipe(
     with _only_builder(out):
         try:
             return _build(parts, recipe, out, engine, workers)
-        except WorkerKilledError:
+        except Interrupted:
             raise
         except UserError as error:
             # Files or recipe have to change before the next try, so nothing of this one may be taken for its result.

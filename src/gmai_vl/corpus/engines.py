@@ -14,13 +14,13 @@ from typing import Any, Literal
 
 from gmai_vl.corpus.parts import Part, make_part
 from gmai_vl.corpus.recipe import DataRecipe
-from gmai_vl.foundation import UserError, progress
+from gmai_vl.foundation import Interrupted, UserError, progress
 
 Engine = Literal["local", "ray"]
 
 
-class WorkerKilledError(UserError):
-    """A worker process died. What the build has made so far is sound and stays."""
+class WorkerKilledError(Interrupted):
+    """A worker process died."""
 
 
 def make_parts(parts: Sequence[Part], recipe: DataRecipe, out: Path, engine: Engine, workers: int) -> None:

@@ -1,0 +1,123 @@
+"""The cache of replies and the account of what was spent, in one SQLite file that survives a kill at any moment."""
+
+import os
+import sqlite3
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from gmai_vl.endpoint.request import Reply
+from gmai_vl.foundation import UserError
+
+_SECONDS_FOR_OTHERS = 60.0
+"""How long to wait for another process that writes to the same file."""
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS spent (
+    purse TEXT PRIMARY KEY, requests INTEGER NOT NULL, tokens INTEGER NOT NULL, usd REAL NOT NULL
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Requests, tokens and money."""
+
+    requests: int = 0
+    tokens: int = 0
+    usd: float = 0.0
+
+
+def store_path() -> Path:
+    """Return where replies are kept: in GMAI_CACHE, else in XDG_CACHE_HOME/gmai-vl or ~/.cache/gmai-vl."""
+    if cache := os.environ.get("GMAI_CACHE"):
+        return Path(cache) / "replies.sqlite"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gmai-vl" / "replies.sqlite"
+
+
+class Store:
+    """Replies by key, and what each purse has spent. Threads and processes may share the file.
+
+    What a request may cost at most is booked before it is sent, and corrected together with the storing of its reply:
+    after a kill the account holds at least what was spent.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file. Raises UserError if it is no such file or cannot be written."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=_SECONDS_FOR_OTHERS, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.executescript(_TABLES)
+        except (OSError, sqlite3.Error) as error:
+            raise UserError(
+                f"{path}: cannot be used as the cache of replies ({error}); remove it or set GMAI_CACHE"
+            ) from None
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+    def reply(self, key: str) -> Reply | None:
+        """Return the reply that was stored under `key`."""
+        with self._lock:
+            row = self._db.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
+        return None if row is None else Reply.from_json(row[0])
+
+    def spent(self, purse: str) -> Spent:
+        """Return what `purse` has spent, and may have spent on requests whose end is not known."""
+        with self._lock:
+            return self._spent(purse)
+
+    def book(self, purse: str, cost: Spent, limit: Spent) -> bool:
+        """Add `cost` to what `purse` has spent, unless that comes to more than `limit`; say whether it was added."""
+        with self._lock, self._transaction():
+            total = _sum(self._spent(purse), cost)
+            # Sums of money are a little off: a part in 10^9 is no overspending.
+            if total.requests > limit.requests or total.tokens > limit.tokens or total.usd > limit.usd * (1 + 1e-9):
+                return False
+            self._add(purse, cost)
+            return True
+
+    def settle(self, purse: str, correction: Spent, stored: tuple[str, Reply] | None = None) -> None:
+        """Correct what was booked, and store the reply that it was paid for, both or neither."""
+        with self._lock, self._transaction():
+            self._add(purse, correction)
+            if stored is not None:
+                key, reply = stored
+                self._db.execute("INSERT OR IGNORE INTO replies VALUES (?, ?)", (key, reply.as_json()))
+
+    def _transaction(self) -> "_Transaction":
+        return _Transaction(self._db)
+
+    def _spent(self, purse: str) -> Spent:
+        row = self._db.execute("SELECT requests, tokens, usd FROM spent WHERE purse = ?", (purse,)).fetchone()
+        return Spent(*row) if row else Spent()
+
+    def _add(self, purse: str, cost: Spent) -> None:
+        self._db.execute(
+            "INSERT INTO spent VALUES (?, ?, ?, ?) ON CONFLICT (purse) DO UPDATE SET "
+            "requests = requests + excluded.requests, tokens = tokens + excluded.tokens, usd = usd + excluded.usd",
+            (purse, cost.requests, cost.tokens, cost.usd),
+        )
+
+
+class _Transaction:
+    """Begins with the right to write, so that no other process comes between reading and writing."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._db.execute("COMMIT" if kind is None else "ROLLBACK")
+
+
+def _sum(one: Spent, other: Spent) -> Spent:
+    return Spent(one.requests + other.requests, one.tokens + other.tokens, one.usd + other.usd)

@@ -1,0 +1,149 @@
+"""One request sent once, and what its outcome means: an answer, a refusal, try again, or stop."""
+
+import asyncio
+import json
+import math
+import threading
+import time
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+
+from gmai_vl.endpoint.request import Refusal, Reply
+from gmai_vl.endpoint.settings import EndpointSettings
+from gmai_vl.foundation import Interrupted, visible
+
+_CONNECT_S = 20.0
+_MOST_BYTES = 2**24
+"""Of one answer; the longest that models give have some hundred thousand."""
+
+_MAY_PASS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 507, 508, 529})
+"""Statuses after which the same request may be answered."""
+
+_OWN_FAULT = frozenset({401, 402, 403, 404, 405, 407, 410, 501, 505})
+"""Statuses that every other request would get too."""
+
+
+class EndpointError(Interrupted):
+    """The endpoint cannot be asked, or not on. What was answered before is kept."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failed:
+    """A fault that may pass."""
+
+    reason: str
+
+    wait_s: float | None = None
+    """How long the server asks to wait; None where it does not say."""
+
+    free: bool = False
+    """Whether the server surely did no work for it."""
+
+
+class Wire:
+    """The connections to one server, in a thread of their own: there an exchange can be given up at any point.
+
+    A server that sends a byte a minute is not waited for.
+    """
+
+    def __init__(self, settings: EndpointSettings) -> None:
+        """Make the pool; nothing is sent yet. Raises UserError if the key is not set."""
+        key = settings.key()
+        self._settings = settings
+        self._http = httpx.AsyncClient(
+            headers={"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {}),
+            timeout=httpx.Timeout(settings.timeout_s, connect=min(_CONNECT_S, settings.timeout_s), pool=None),
+            limits=httpx.Limits(max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency),
+            follow_redirects=False,
+        )
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="endpoint", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Close all connections and end the thread."""
+        asyncio.run_coroutine_threadsafe(self._http.aclose(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def send(self, body: bytes, bounds: tuple[int, int]) -> Reply | Refusal | Failed:
+        """Post `body` and read the answer, all within the settings' time. Follows no redirect. From any thread.
+
+        `bounds` stand for the token counts where the server gives none. Raises EndpointError where no further request
+        can fare better: wrong address, key or method.
+        """
+        return asyncio.run_coroutine_threadsafe(self._send(body, bounds), self._loop).result()
+
+    async def _send(self, body: bytes, bounds: tuple[int, int]) -> Reply | Refusal | Failed:
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                status, headers, read = await self._post(body)
+        except TimeoutError:
+            return Failed(reason=f"no whole answer within {self._settings.timeout_s:g} s")
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            return Failed(reason=f"no connection: {error or type(error).__name__}", free=True)
+        except httpx.RequestError as error:
+            return Failed(reason=f"connection broke: {error or type(error).__name__}")
+        if len(read) > _MOST_BYTES:
+            return Failed(reason=f"an answer of more than {_MOST_BYTES} bytes")
+        said = visible(read.decode("utf-8", "replace"))[:200]
+        if status in _MAY_PASS:
+            wait = _wait_asked(headers.get("retry-after"))
+            return Failed(reason=f"status {status}: {said}", wait_s=wait, free=status in (429, 503))
+        if status in _OWN_FAULT or 300 <= status < 400:
+            named = self._settings.key_env
+            key = f", key from {named}" if named else ", no `key_env`"
+            address = self._settings.url
+            raise EndpointError(f"{address}: status {status}{key}: {said}; check `url`, `model` and `key_env`")
+        if status >= 400:
+            return Refusal(f"status {status}: {said}")
+        return _reply_of(read, bounds) or Failed(reason=f"no answer in the form of chat completions: {said}")
+
+    async def _post(self, body: bytes) -> tuple[int, httpx.Headers, bytes]:
+        read = bytearray()
+        async with self._http.stream("POST", f"{self._settings.url}/chat/completions", content=body) as response:
+            async for piece in response.aiter_bytes():
+                read += piece
+                if len(read) > _MOST_BYTES:
+                    break
+        return response.status_code, response.headers, bytes(read)
+
+
+def _wait_asked(header: str | None) -> float | None:
+    """Return the seconds of a Retry-After header, a number or a date (RFC 9110, 10.2.3)."""
+    if header is None:
+        return None
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(header).timestamp() - time.time()
+        except ValueError:
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _reply_of(body: bytes, bounds: tuple[int, int]) -> Reply | None:
+    """Return the reply in a body of chat completions; None if it has not that form."""
+    try:
+        data: Any = json.loads(body)
+        (choice, *_) = data["choices"]
+        message = choice["message"]
+        text = message.get("content")
+        if text is None:
+            text = ""  # a refusal in the model's own name: paid for, and no text
+        if not isinstance(text, str):
+            return None
+        usage = data.get("usage") or {}
+        prompt, answer = (
+            count if isinstance(count := usage.get(name), int) and count >= 0 else bound
+            for name, bound in zip(("prompt_tokens", "completion_tokens"), bounds, strict=True)
+        )
+        finish, model = str(choice.get("finish_reason") or "stop"), str(data.get("model") or "")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    return Reply(text=text, finish=finish, prompt_tokens=prompt, answer_tokens=answer, model=model)
