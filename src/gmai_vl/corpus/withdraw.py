@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gmai_vl.corpus.drafts import draft_counts, has_drafts
 from gmai_vl.corpus.fingerprint import fingerprint
 from gmai_vl.corpus.images import stored_images
 from gmai_vl.corpus.reader import WITHDRAWING, read_manifest
@@ -106,7 +107,8 @@ def _take_out(corpus: Path, source: str) -> None:
             for row, twin in zip(rows, is_twin, strict=True)
         ]
 
-    for table in ("samples", "cases"):
+    tables: tuple[Table, ...] = ("samples", "cases", "drafts") if has_drafts(corpus) else ("samples", "cases")
+    for table in tables:
         for path in table_files(corpus, table):
             _rewrite(path, table, others)
     _rewrite(corpus / "ledger.parquet", "ledger", lambda rows: without_twins(others(rows)))
@@ -138,13 +140,18 @@ def _without(manifest: dict[str, Any], begun: dict[str, Any], entry: dict[str, A
         "sources": [source for source in manifest["recipe"]["sources"] if source["name"] != entry["name"]]
     }
     left = begun | {"url": entry.get("url"), "license": entry.get("license")}
-    return manifest | {
-        "recipe": recipe,
-        "recipe_sha256": sha256_of_text(canonical_json(recipe)),
-        "counts": count(corpus),
-        "fingerprint": fingerprint(table_rows(corpus, "samples"), table_rows(corpus, "ledger")),
-        "withdrawn": [*manifest.get("withdrawn", ()), left],
-    }
+    texts = {"texts": draft_counts(corpus)} if has_drafts(corpus) else {}
+    return (
+        manifest
+        | texts
+        | {
+            "recipe": recipe,
+            "recipe_sha256": sha256_of_text(canonical_json(recipe)),
+            "counts": count(corpus),
+            "fingerprint": fingerprint(table_rows(corpus, "samples"), table_rows(corpus, "ledger")),
+            "withdrawn": [*manifest.get("withdrawn", ()), left],
+        }
+    )
 
 
 def _descendants(corpus: Path, left: dict[str, Any], search: Sequence[Path]) -> Iterator[Descendant]:

@@ -97,12 +97,8 @@ def _faults(
     of_patient = bool(question and _OF_PATIENT.search(question.lower()))
     how_many = bool(asked and _HOW_MANY.search(asked.text))
     for statement in reading.statements:
-        narrowed = Subjects(
-            language,
-            case.findings,
-            largest_or_smallest(statement.text, subjects.of(statement), language),
-            list(subjects.before),
-        )
+        chosen = largest_or_smallest(statement.text, subjects.of(statement), language)
+        narrowed = Subjects(language, case.findings, chosen, chosen)
         yield from place_faults(statement, language, case, narrowed, asked_of_patient=of_patient)
         without, faults = measurement_faults(statement.text, subjects.of(statement), case)
         yield from faults

@@ -81,7 +81,9 @@ def _numbers(text: str, language: Language, asked: bool) -> Iterator[_Number]:
             yield _Number(match.start(), match.end(), lambda there: there == 1)
     bare = _HARMLESS.sub(lambda match: " " * len(match[0]), text)
     if language == "en":
-        for match in re.finditer(rf"\b(?:{'|'.join(numerals('en'))}|\d+(?:\.\d+)?|a pair of|both)\b", bare):
+        for match in re.finditer(
+            rf"\b(?:{'|'.join(numerals('en'))}|\d+(?:\.\d+)?|a pair of|both(?! (?:the |a |an )?[^,.]* and ))\b", bare
+        ):
             word = match[0]
             if word != "one":
                 value: float = 2 if word in ("a pair of", "both") else numerals("en").get(word, -1)
@@ -111,7 +113,7 @@ def _nouns(statement: Statement, language: Language, subjects: Subjects, about: 
         if mention.said != "denied"
     ]
     return named + [
-        (match.start(), match.end(), list(about))
+        (match.start(), match.end(), list(about if match[0] in ("of them", "one", "ones") else subjects.about))
         for match in _THINGS[language].finditer(statement.text)
         if not any(start < match.end() and match.start() < end for start, end, _ in named)
     ]

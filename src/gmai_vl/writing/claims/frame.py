@@ -16,7 +16,9 @@ def frame_faults(reading: Reading, case: Case) -> Iterator[tuple[str, str]]:
             if name == case.modality or _kindred(name, case.modality):
                 continue
             for match in pattern.finditer(statement.text):
-                inside = any(mention.start <= match.start() < mention.end for mention in statement.mentions)
+                inside = any(
+                    mention.start <= match.start() and match.end() <= mention.end for mention in statement.mentions
+                )
                 if not inside and said_at(statement, match.start(), match.end(), language) != "denied":
                     yield "modality", f"`{match[0]}`, but this is {case.modality}"
         for name, pattern in patterns_of("planes").items():

@@ -66,7 +66,17 @@ def is_supported(mention: Mention, true: Sequence[Term], language: Language) -> 
     name = mention.label.en
     bare = name.removesuffix("s").removesuffix("e")
     names = [known for label in true for known in names_of(label, language)]
-    return any(bare in known or (language == "zh" and known in name) for known in names)
+    if language == "en":
+        return any(bare in known for known in names)
+    match = pattern("zh", "disease").search(name)
+    core = match["core"] if match else name
+    return any(name in known or known in name or (len(core) > 1 and core in known) for known in names)
+
+
+def means(mention: Mention, label: Term, language: Language) -> bool:
+    """Say whether a name may mean what is labelled so: not where that only lies in what is named."""
+    lies_in = mention.known and is_normal(mention.label) and not is_normal(label)
+    return not lies_in and is_supported(mention, [label], language)
 
 
 def _mention_faults(
@@ -86,10 +96,12 @@ def _mention_faults(
         return
     supported = is_supported(mention, true, language)
     elsewhere = not supported and is_supported(mention, others, language)
-    could_be_given = any(overlap(mention.label, label) for label in case.label_set)
+    could_be_given = is_supported(mention, case.label_set, language) or any(
+        overlap(mention.label, label) for label in case.label_set
+    )
     if mention.said == "denied":
         refers_to_rest = bool(pattern(language, "other").search(statement.text[: mention.start]))
-        if is_supported(mention, [label for label in true if label != case.body_part], language) or (
+        if any(means(mention, label, language) for label in true if label != case.body_part) or (
             elsewhere and not region
         ):
             if not refers_to_rest:
@@ -113,7 +125,9 @@ def _is_place(mention: Mention, case: Case) -> bool:
     """Say whether a name is only of where something is: anatomy that the annotator was not to find."""
     if not mention.known or branch_of(mention.label) not in NORMAL_BRANCHES:
         return False
-    if branch_of(mention.label) == "cell":  # of a smear, the other kinds of cells are what it could hold
+    if (
+        branch_of(mention.label) == "cell" and mention.label.en != "nucleus"
+    ):  # of a smear, the other kinds of cells are what it could hold
         return not any(branch_of(finding.label) == "cell" for finding in case.findings)
     # A part of what was to be found, or what that is a part of, is a place as well: the lung of a left lung.
     return not any(label.en == mention.label.en for label in case.label_set)
@@ -127,13 +141,13 @@ def _either_faults(statement: Statement, language: Language, true: Sequence[Term
     """Yield where a text takes a side between two words of which the annotation does not give that one."""
     names = [name for label in true for name in names_of(label, language)]
     for pair in _EITHER[language]:
-        for word, contrary in (pair, pair[::-1]):
+        for word in pair:
             at = statement.text.find(word)
             if at < 0 or any(word in name for name in names):
                 continue
             inside = any(mention.start <= at < mention.end for mention in statement.mentions)
             denied = said_at(statement, at, at + len(word), language) == "denied"
-            if not inside and not (denied and any(contrary in name for name in names)):
+            if not inside and not denied:
                 yield "labels", f"`{word}` is not in the annotation"
 
 

@@ -10,7 +10,7 @@ from gmai_vl.records import Box, Case, Finding
 from gmai_vl.vocabulary import Language
 from gmai_vl.writing.claims.reading import Statement, said_at
 from gmai_vl.writing.claims.relations import relation_faults
-from gmai_vl.writing.claims.subjects import Subjects
+from gmai_vl.writing.claims.subjects import Subjects, relation_at
 from gmai_vl.writing.laterality import own_side, shows_whole_width
 
 _MIDDLE = 0.06
@@ -40,7 +40,7 @@ _PATIENT: dict[Language, re.Pattern[str]] = {
 }
 
 _GRID_EN = re.compile(
-    r"\b(?P<v>upper|top|lower|bottom|middle|mid|central|superior|inferior)[ -]?(?P<h>left|right|middle|center)\b"
+    r"\b(?P<v>upper|top|lower|bottom|middle|mid|central|superior|inferior)[ -]?(?P<h>left|right|middle|center)\b(?: corner)?"
     r"|\b(?P<h2>left|right)[ -](?P<v2>upper|lower|top|bottom|middle|center)\b"
 )
 _SIDE_EN = re.compile(
@@ -68,8 +68,11 @@ _LEVEL_ZH = re.compile(
     r"(?:图像|画面|影像|图片|视野)?的?(?:偏|靠|最)?(?P<v>上|下)(?:部|方|半|缘|侧|端|三分之一|1/3)|(?P<v2>顶|底)(?:部|端)"
 )
 _CENTER_ZH = re.compile(
-    r"(?:图像|画面|影像|图片|视野)?(?:的)?(?:正)?(?:中央|(?<!其)中心|正中|中间)(?!静脉|凹|性|型|坏死)|中部(?!的肺)"
+    r"(?:图像|画面|影像|图片|视野)?(?:的)?(?:正)?(?:中央|(?<!其)中心|正中|中间)(?!静脉|凹|性|型|坏死|颜色|色素|灰度|较|偏|略)|中部(?!的肺)"
 )
+
+
+_ALL = re.compile(r"\b(?:both|all)\b|均|都|全部")
 
 
 def place_faults(
@@ -83,6 +86,7 @@ def place_faults(
     text, found = relation_faults(text, statement, language, case, subjects)
     yield from found
     about = subjects.of(statement)
+    blanked = text
 
     def denied(match: re.Match[str]) -> bool:
         return said_at(statement, match.start(), match.end(), language) == "denied"
@@ -99,16 +103,35 @@ def place_faults(
             if any(_side_of_patient(one, case) == side for one in about) == denied(match):
                 yield "laterality", f"`{match[0]}` is not what is known of the patient's side"
         return
-    boxes = [one.box for one in about if one.box]
     for patterns, check in (((_GRID_EN, _GRID_ZH), "position"), ((_SIDE_EN, _SIDE_ZH), "side"),
                             ((_LEVEL_EN, _LEVEL_ZH), "position"), ((_CENTER_EN, _CENTER_ZH), "position")):  # fmt: skip
         for match in patterns[language == "zh"].finditer(text):
-            if not about:
+            placed = _placed_by(match, blanked, statement, subjects) or about
+            if not placed:
                 continue
-            holds = any(_lies(box, match, case) for box in boxes)
+            each = [_lies(one.box, match, case) for one in placed if one.box]
+            holds = bool(each) and (all(each) if _ALL.search(statement.text[: match.start()]) else any(each))
             if holds == denied(match):
                 yield check, f"`{match[0].strip()}` is not where it is"
             text = _blank(text, match)
+
+
+def _placed_by(match: re.Match[str], text: str, statement: Statement, subjects: Subjects) -> list[Finding]:
+    """Return what a place belongs to: the name right before it, or where it opens a part of the sentence, after it."""
+    opens = max(text.rfind(",", 0, match.start()), text.rfind(":", 0, match.start())) + 1
+    named = [
+        (mention, found)
+        for mention in statement.mentions
+        if mention.said != "denied"
+        and relation_at(statement.text, mention.start, mention.end, subjects.language) is None
+        and (found := [one for one in subjects.findings_of(mention) if one in subjects.about])
+    ]
+    before = [found for mention, found in named if mention.end <= match.start()]
+    inside = [found for mention, found in named if opens <= mention.start and mention.end <= match.start()]
+    after = [found for mention, found in named if mention.start >= match.end()]
+    if inside:
+        return inside[-1]
+    return after[0] if after else before[-1] if before else []
 
 
 def _side_of_patient(one: Finding, case: Case) -> str | None:
@@ -170,6 +193,8 @@ def largest_or_smallest(text: str, about: Sequence[Finding], language: Language)
     sized = [one for one in about if one.area_share is not None]
     big = r"\b(?:larger|largest|bigger|biggest)\b(?! than)" if language == "en" else "较大|最大(?!径)|更大"
     small = r"\b(?:smaller|smallest)\b(?! than)" if language == "en" else "较小|最小|更小"
+    if len(sized) > 1 and re.search(big, text) and re.search(small, text):
+        return list(about)
     if len(sized) > 1 and re.search(big, text):
         return [max(sized, key=lambda one: one.area_share or 0)]
     if len(sized) > 1 and re.search(small, text):

@@ -25,7 +25,11 @@ def relation_faults(
         if kind == "surrounds" and not firsts:
             continue  # "this region encloses the spleen"
         denied = said_at(statement, start, start, language) == "denied"
-        if ones:
+        if ones and kind in ("more", "fewer"):
+            holds = len(ones) > len(others) if kind == "more" else len(ones) < len(others)
+            if holds == denied:
+                faults.append(("relation", f"`{statement.text[start:end].strip()}` is not how many there are"))
+        elif ones:
             holds = any(_related(one, other, kind, word, case) for one in ones for other in others if one is not other)
             if holds == denied:
                 faults.append(("relation", f"`{statement.text[start:end].strip()}` is not how they lie"))

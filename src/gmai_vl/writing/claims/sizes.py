@@ -7,6 +7,10 @@ from gmai_vl.vocabulary import Language
 from gmai_vl.writing.claims.reading import Statement, names_of
 from gmai_vl.writing.claims.subjects import Subjects
 
+_PART = re.compile(
+    r" (?:fraction|share|part|portion|area) of (?:the|this) (?:whole |entire )?(?:image|picture|frame|field|view)\b"
+)
+
 _SMALL_BELOW, _LARGE_FROM = 0.04, 0.06
 """Shares of the image between which a thing may be called small or large: only clear cases count."""
 
@@ -15,8 +19,10 @@ _SIZES = {
     "zh": {"small": re.compile("较小|很小|微小|小型|细小|小的|极小|小(?=息肉|结节|肿瘤|肿块|病灶|囊肿)"), "large": re.compile("较大|很大|巨大|大型|大的|大片|大(?=息肉|结节|肿瘤|肿块|病灶|囊肿)")},
 }  # fmt: skip
 _DEGREE = {
-    "en": re.compile(r"\b(mild|moderate|severe|advanced|early stage|late stage|proliferative|marked)\b"),
-    "zh": re.compile("(轻度|中度|重度|晚期|早期|严重)"),
+    "en": re.compile(
+        r"\b(mild|moderate|severe|advanced|(?:poorly|moderately|well) differentiated|grade \w+|stage \w+|early stage|late stage|proliferative|marked)\b"
+    ),
+    "zh": re.compile("(轻度|中度|重度|低分化|中分化|高分化|晚期|早期|严重)"),
 }
 
 
@@ -34,7 +40,9 @@ def _sizes(statement: Statement, language: Language, subjects: Subjects) -> Iter
                 for mention in statement.mentions
                 if mention.said != "denied" and _belongs(statement.text, match, mention.start, mention.end, language)
             ]
-            found = [one for mention in near for one in subjects.findings_of(mention)] if near else []
+            found = [one for mention in near for one in subjects.findings_of(mention) if one in subjects.about]
+            if len(found) > 1 and match[0] in ("较大", "较小"):
+                continue  # of several, the larger
             if (
                 not near
                 and language == "en"
@@ -46,6 +54,8 @@ def _sizes(statement: Statement, language: Language, subjects: Subjects) -> Iter
                     if not after or after.startswith(("in ", "and ", ", ", "compared", "relative", "size"))
                     else []
                 )
+            if _PART.match(statement.text[match.end() :]):
+                found = subjects.of(statement)
             if not found:
                 continue
             shares = [one.area_share for one in found if one.area_share is not None and one.box]

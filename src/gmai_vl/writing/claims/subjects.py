@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 
 from gmai_vl.records import Finding
 from gmai_vl.vocabulary import Language
-from gmai_vl.writing.claims.labels import is_supported
+from gmai_vl.writing.claims.labels import means
 from gmai_vl.writing.claims.reading import Mention, Statement
-from gmai_vl.writing.facts import is_normal
 
 _RELATION_EN = (
     (re.compile(r"\b(left|right)(?: hand)?(?: side)? (?:of|from) (?:the |a |an |this |that )?$"), "side"),
@@ -26,6 +25,8 @@ _RELATION_EN = (
     (re.compile(r"\b(?:overlaps|overlapping|overlap)(?: with)? (?:the |a |an )?$"), "overlaps"),
     (re.compile(r"\b(?:touching|touches|touch|in contact with|abuts|abutting) (?:the |a |an )?$"), "touches"),
     (re.compile(r"\b(?:larger|bigger|greater|wider) than (?:the |a |an |that of the )?$"), "larger"),
+    (re.compile(r"\b(?:outnumber\w*|more numerous than) (?:the )?$"), "more"),
+    (re.compile(r"\b(?:fewer|less numerous) (?:in number )?than (?:the )?$"), "fewer"),
     (re.compile(r"\bsmaller than (?:the |a |an |that of the )?$"), "smaller"),
     (re.compile(r"\b(?:the same size as|as large as|equal in size to) (?:the |a |an )?$"), "equal"),
 )
@@ -38,6 +39,8 @@ _RELATION_ZH = (
     (re.compile(r"^(?:的)?(?:内部|之内|里面|内(?!侧))"), "inside"),
     (re.compile(r"^(?:更|要|明显|略|稍)*大(?!小)"), "larger"),
     (re.compile(r"^(?:更|要|明显|略|稍)*小"), "smaller"),
+    (re.compile(r"^(?:更|要|明显|略|稍)*多"), "more"),
+    (re.compile(r"^(?:更|要|明显|略|稍)*少"), "fewer"),
     (re.compile(r"^(?:相接|接触|相连)"), "touches"),
     (re.compile(r"^(?:部分)?重叠"), "overlaps"),
     (re.compile(r"^(?:所)?(?:包绕|包围|环绕)"), "inside"),
@@ -52,6 +55,9 @@ def relation_at(text: str, start: int, end: int, language: Language) -> tuple[in
             if match := pattern.search(text[:start]):
                 return match.start(), end, kind, match[1] if match.groups() else ""
         return None
+    for word, kind in (("大于", "larger"), ("小于", "smaller"), ("多于", "more"), ("少于", "fewer")):
+        if text[:start].endswith(word):
+            return start - len(word), end, kind, ""
     for pattern, kind in _RELATION_ZH:
         match = pattern.search(text[end:])
         before = _BEFORE_ZH.search(text[:start])
@@ -76,12 +82,7 @@ class Subjects:
 
     def findings_of(self, mention: Mention) -> list[Finding]:
         """Return the findings that a name may mean: not those that only lie in what it names."""
-        return [
-            one
-            for one in self.all
-            if is_supported(mention, [one.label], self.language)
-            and not (mention.known and is_normal(mention.label) and not is_normal(one.label))
-        ]
+        return [one for one in self.all if means(mention, one.label, self.language)]
 
     def of(self, statement: Statement) -> list[Finding]:
         """Return the findings that a statement is about."""

@@ -41,7 +41,8 @@ _MOST_TOKENS: dict[Route, int] = {
     "text-multi": 640,
 }
 
-_TEXT: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 2000}
+_TEXT: dict[str, Any] = {"type": "string"}
+"""No bounds: not all servers can hold an answer to them, and `rounds_of` looks at what comes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
