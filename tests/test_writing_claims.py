@@ -47,7 +47,8 @@ BLOOD = case(
 )  # fmt: skip
 ABDOMEN = case(
     "CT", 400, 300, plane="axial", spacing_mm=(1.0, 1.0), body_part=term("abdomen"),
-    findings=(masked("liver", ellipse(400, 300, 110, 140, 80, 70)), masked("spleen", ellipse(400, 300, 330, 170, 25, 30)),
+    findings=(masked("liver", ellipse(400, 300, 110, 140, 80, 70)),
+              masked("spleen", ellipse(400, 300, 330, 170, 25, 30)),
               masked("left kidney", ellipse(400, 300, 290, 220, 20, 25))),
     label_set=tuple(map(term, ("liver", "spleen", "left kidney", "right kidney", "pancreas", "stomach"))),
 )  # fmt: skip
@@ -59,14 +60,14 @@ FUNDUS = case(
 
 TRUE = [
     (PNEUMONIA, "caption", "This chest radiograph shows patchy opacities consistent with pneumonia."),
-    (PNEUMONIA, "caption", "A frontal chest X-ray with pneumonia. Neither a pleural effusion nor a pneumothorax is seen."),
+    (PNEUMONIA, "caption", "A chest X-ray with pneumonia. Neither pleural effusion nor pneumothorax is seen."),
     (PNEUMONIA, "caption", "Chest X-ray. The lungs cannot be regarded as free of pneumonia."),
     (PNEUMONIA, "caption", "胸部X线片，可见肺炎表现，未见胸腔积液。"),
     (PNEUMONIA, "caption", "胸部X线图像，不能排除肺炎。"),
     (HEALTHY, "caption", "A normal chest X-ray without pneumonia, effusion or pneumothorax."),
     (HEALTHY, "caption", "胸部X线片未见异常。"),
-    (POLYP, "caption", "An endoscopic view of the bowel with a well-defined colon polyp in the upper left of the image."),
-    (POLYP, "caption", "Not a CT but an endoscopy image: a single colon polyp lies on the left, with a smooth surface."),
+    (POLYP, "caption", "An endoscopic view with a well-defined colon polyp in the upper left of the image."),
+    (POLYP, "caption", "Not a CT but an endoscopy image: a single, smooth colon polyp lies on the left."),
     (POLYP, "region-caption", "This region shows a rounded, raised area that is redder than the surrounding mucosa."),
     (POLYP, "caption", "内镜图像，左上部可见一枚结肠息肉，表面光滑。"),
     (BLOOD, "caption", "A blood smear with three red blood cells and one white blood cell; no platelets are seen."),

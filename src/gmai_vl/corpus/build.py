@@ -55,8 +55,8 @@ def build(
     The result does not depend on `engine`, `workers` or interruptions. A finished corpus of the same recipe and tool
     version is left as it is. Raises UserError for a fault in the recipe, a source that cannot be read as the recipe
     says, more quarantine than it allows, an `out` that holds anything else, or a source whose licence is not among
-    `licences` (None: all). `writer` template lets the templates write what the recipe would have a model write, llm is an
-    error unless the recipe says how.
+    `licences` (None: all). `writer` template lets the templates write where the recipe would have a model do it, llm is
+    an error unless the recipe says how.
     """
     recipe = read_recipe(recipe_path)
     if writer == "llm" and recipe.writer.kind != "llm":

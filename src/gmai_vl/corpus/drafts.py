@@ -17,9 +17,10 @@ def has_drafts(corpus: Path) -> bool:
 
 
 def draft_counts(corpus: Path) -> dict[str, dict[str, Any]]:
-    """Return "source, writer, route" -> texts asked for, by outcome, and how many failed each check at first and at last.
+    """Return "source, writer, route" -> texts asked for, by outcome, and how many failed each check.
 
-    A check of a conversation counts once, whichever of its rounds failed.
+    At first: as first written. At last: when written again, of those that went out. A check of a conversation counts
+    once, whichever of its rounds failed.
     """
     tallies: dict[str, dict[str, Counter[str]]] = {}
     for row in table_rows(corpus, "drafts"):

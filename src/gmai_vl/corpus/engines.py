@@ -25,7 +25,8 @@ class WorkerKilledError(Interrupted):
 
 
 def make_parts(parts: Sequence[Part], recipe: DataRecipe, out: Path, engine: Engine, workers: int) -> None:
-    """Make `parts` below `out`. Raises UserError for what a source raises, Interrupted if a worker or endpoint gave out.
+    """Make `parts` below `out`. Raises UserError for what a source raises, Interrupted if a worker or an
+    endpoint gave out.
 
     Where a language model writes, the parts are made here in as many threads as it answers requests at a time.
     """

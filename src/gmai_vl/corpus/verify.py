@@ -308,7 +308,7 @@ def _manifest(corpus: Path) -> Iterator[str]:
         yield f"manifest.json: counts are not those of the tables, {json.dumps(count(corpus), sort_keys=True)}"
     by_model = manifest.get("recipe", {}).get("writer", {}).get("kind") == "llm"
     if by_model != has_drafts(corpus):
-        yield f"drafts.parquet: {'is missing' if by_model else 'is there'}, the recipe's writer is {'a' if by_model else 'no'} model"
+        yield "drafts.parquet: is missing" if by_model else "drafts.parquet: is there, and no model wrote"
     elif by_model and manifest.get("texts") != draft_counts(corpus):
         yield "manifest.json: texts are not those of drafts.parquet"
     own = fingerprint(table_rows(corpus, "samples"), table_rows(corpus, "ledger"))

@@ -48,7 +48,8 @@ CHECKS = (
 _OF_PATIENT = re.compile(r"\bpatient|\bbody\b|\banatomical|患者|病人|解剖")
 _HOW_MANY = re.compile(r"\bhow many\b|\bnumber of\b|\bcount\b|多少|几|数目|数量|数一数")
 _ASKS_PRESENCE = re.compile(
-    r"\b(?:is|are) there\b|\b(?:show|shows|visible|seen|present|evidence|contain|demonstrate|have|has|detect\w*)\b|是否|有没有|吗|有无|可见"
+    r"\b(?:is|are) there\b|\b(?:show|shows|visible|seen|present|evidence|contain|demonstrate|have|has|"
+    r"detect\w*)\b|是否|有没有|吗|有无|可见"
 )
 _ASKS_PLACE = re.compile(
     r"\bleft\b|\bright\b|\bupper\b|\blower\b|\blarge|\bsmall|\bmore than\b|\bcenter|左|右|上|下|大|小|中央"

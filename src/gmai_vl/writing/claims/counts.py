@@ -15,7 +15,8 @@ from gmai_vl.writing.claims.words import numerals
 _HARMLESS = re.compile(r"\b[23]d\b|\bt[12](?: weighted)?\b|\bh&e\b|covid 19|\b[tlc]\d{1,2}\b|1/[34]")
 _SEVERAL: dict[Language, re.Pattern[str]] = {
     "en": re.compile(
-        r"\b(?:several|multiple|numerous|many|various|a few|a couple of|a number of|clusters? of|dozens of)\b(?! of the image)"
+        r"\b(?:several|multiple|numerous|many|various|a few|a couple of|a number of|clusters? of|"
+        r"dozens of)\b(?! of the image)"
     ),
     "zh": re.compile(r"多[个枚发处]|数[个枚]|若干|许多|大量|众多|几[个枚]"),
 }

@@ -11,8 +11,10 @@ from gmai_vl.writing.facts import NORMAL_BRANCHES, is_normal
 
 _NEAR: dict[Language, re.Pattern[str]] = {
     "en": re.compile(
-        r"\b(?:near|beside|next to|adjacent to|close to|around|from|above|below|than|between|touch\w*|overlap\w*|behind|over|"
-        r"under|inside|within|contact with|(?:left|right|front|side) of|(?:ant|post|super|infer)ior to|surround\w*(?: by)?|"
+        r"\b(?:near|beside|next to|adjacent to|close to|around|from|above|below|than|between|touch\w*|"
+        r"overlap\w*|behind|over|"
+        r"under|inside|within|contact with|(?:left|right|front|side) of|(?:ant|post|super|"
+        r"infer)ior to|surround\w*(?: by)?|"
         r"unlike|abut\w*|border\w*|toward\w*)(?: the| a| an)? $"
     ),
     "zh": re.compile(r"(?:近|旁|邻|周围|与|和|在|于|被|比|距|位于|从|由|紧贴|靠)(?:着)?$"),

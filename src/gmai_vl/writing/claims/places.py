@@ -21,10 +21,13 @@ _THIRD = 0.42
 _CENTER = (0.25, 0.75)
 
 _ORGANS_EN = (
-    r"(?:lungs?|lobes?|kidneys?|breasts?|hemispheres?|eyes?|atri\w+|ventric\w+|hemi\w+|costo\w+|ovar\w+|femur|femoral|hips?|"
-    r"knees?|shoulders?|arms?|legs?|adrenal|temporal|frontal|parietal|occipital|cerebr\w+|cerebell\w+|lateral|hil\w+|pleura\w*|"
+    r"(?:lungs?|lobes?|kidneys?|breasts?|hemispheres?|eyes?|atri\w+|ventric\w+|hemi\w+|costo\w+|"
+    r"ovar\w+|femur|femoral|hips?|"
+    r"knees?|shoulders?|arms?|legs?|adrenal|temporal|frontal|parietal|occipital|cerebr\w+|cerebell\w+|"
+    r"lateral|hil\w+|pleura\w*|"
     r"basal|apical|thora\w+|chest|abdom\w+|ears?|bronch\w+|colon|flank|cheek|hands?|foot|iliac|renal|hepatic|clavicle|"
-    r"ribs?|scapula|optic|psoas|paracolic|hypochondri\w+|side of (?:the |his |her )?(?:patient|body|chest|abdomen|brain|"
+    r"ribs?|scapula|optic|psoas|paracolic|hypochondri\w+|side of (?:the |his |her )?(?:patient|body|"
+    r"chest|abdomen|brain|"
     r"head|pelvis|thorax)|half of the (?:patient|body|chest|abdomen|brain|head))"
 )
 _PATIENT: dict[Language, re.Pattern[str]] = {
@@ -40,26 +43,33 @@ _PATIENT: dict[Language, re.Pattern[str]] = {
 }
 
 _GRID_EN = re.compile(
-    r"\b(?P<v>upper|top|lower|bottom|middle|mid|central|superior|inferior)[ -]?(?P<h>left|right|middle|center)\b(?: corner)?"
+    r"\b(?P<v>upper|top|lower|bottom|middle|mid|central|superior|inferior)[ -]?(?P<h>left|right|"
+    r"middle|center)\b(?: corner)?"
     r"|\b(?P<h2>left|right)[ -](?P<v2>upper|lower|top|bottom|middle|center)\b"
 )
 _SIDE_EN = re.compile(
-    r"\b(?:on|in|to|at|toward|towards|along|near|from|into|occupies|within) (?:the |its |far |very )*(?:extreme |far )?(?P<h>left|right)\b"
-    r"|\b(?P<h2>left|right)(?: hand)? (?:half|side|part|portion|third|edge|margin|border|corner|area|section|of (?:the )?"
-    r"(?:image|picture|frame|field|slice|view|center|middle))\b|^(?:the )?(?P<h3>left|right)\.?$|\b(?P<h4>left|right)most\b"
+    r"\b(?:on|in|to|at|toward|towards|along|near|from|into|occupies|within) (?:the |its |far |"
+    r"very )*(?:extreme |far )?(?P<h>left|right)\b"
+    r"|\b(?P<h2>left|right)(?: hand)? (?:half|side|part|portion|third|edge|margin|border|corner|area|"
+    r"section|of (?:the )?"
+    r"(?:image|picture|frame|field|slice|view|center|middle))\b|^(?:the )?(?P<h3>left|right)\.?$|"
+    r"\b(?P<h4>left|right)most\b"
 )
 _LEVEL_EN = re.compile(
-    r"\b(?P<v>upper|top|lower|bottom|uppermost|lowermost|topmost)(?:most)? (?:half|part|portion|third|area|region|section|edge|"
+    r"\b(?P<v>upper|top|lower|bottom|uppermost|lowermost|topmost)(?:most)? (?:half|part|portion|third|"
+    r"area|region|section|edge|"
     r"margin|border|of (?:the )?(?:image|picture|frame|field|slice|view)|end|quadrants?|zone)\b"
     r"|\b(?:at|near|in|toward|towards|on|to|along) the (?:very )?(?P<v2>top|bottom)\b"
 )
 _CENTER_EN = re.compile(
-    r"\b(?:in|at|near|around|toward|towards|close to|occupies|on) (?:the |its )?(?:very |exact )?(?:center|middle)\b(?! (?:left|right|third|lobe))"
+    r"\b(?:in|at|near|around|toward|towards|close to|occupies|on) (?:the |its )?(?:very |"
+    r"exact )?(?:center|middle)\b(?! (?:left|right|third|lobe))"
     r"|\bcentral (?:part|portion|third|region|area|section|zone)\b|\bcentrally\b|^(?:the )?center\.?$"
     r"|\b(?:center|middle) of the (?:image|picture|frame|field|slice|view)\b|\bmiddle of the (?:image|picture)\b"
 )
 _GRID_ZH = re.compile(
-    r"(?P<h>左|右)(?:侧)?(?P<v>上|下)(?:部|方|角|侧|象限|区|1/4|四分之一|半)?|(?P<v2>上|下)(?:部|方|半)?(?:偏|靠)?(?P<h2>左|右)|(?P<v3>上|下)方中部|(?P<h3>左|右)侧中部"
+    r"(?P<h>左|右)(?:侧)?(?P<v>上|下)(?:部|方|角|侧|象限|区|1/4|四分之一|半)?|(?P<v2>上|下)(?:部|方|半)?(?:偏|靠)?(?P<h2>左|右)|"
+    r"(?P<v3>上|下)方中部|(?P<h3>左|右)侧中部"
 )
 _SIDE_ZH = re.compile(
     r"(?:图像|画面|影像|图中|图片|视野)?的?(?:偏|靠|最)?(?P<h>左|右)(?:侧|半|边|部|方|缘|面|三分之一|1/3)"
@@ -93,12 +103,17 @@ def place_faults(
 
     for match in _PATIENT[language].finditer(text):
         side = _side(match)
-        ok = any(_side_of_patient(one, case) == side for one in about)
+        placed = _placed_by(match, text, statement, subjects) or about
+        ok = any(_side_of_patient(one, case) == side for one in placed)
         if ok == denied(match):
             yield "laterality", f"`{match[0]}` is not what is known of the patient's side"
         text = _blank(text, match)
     if asked_of_patient:
-        for match in re.finditer(r"\b(left|right)\b|(左|右)", text):
+        for match in re.finditer(
+            r"\b(left|right)\b(?!(?: hand)? (?:side|half|"
+            r"part) of the image)(?<!image's left)(?<!image's right)|(?<!图像)(左|右)",
+            text,
+        ):
             side = "left" if match[0] in ("left", "左") else "right"
             if any(_side_of_patient(one, case) == side for one in about) == denied(match):
                 yield "laterality", f"`{match[0]}` is not what is known of the patient's side"

@@ -15,12 +15,19 @@ _SMALL_BELOW, _LARGE_FROM = 0.04, 0.06
 """Shares of the image between which a thing may be called small or large: only clear cases count."""
 
 _SIZES = {
-    "en": {"small": re.compile(r"\b(?:small|tiny|minute|little|diminutive|very small)\b"), "large": re.compile(r"\b(?:large|huge|big|extensive|sizeable|sizable|massive|enormous|giant)\b")},
-    "zh": {"small": re.compile("较小|很小|微小|小型|细小|小的|极小|小(?=息肉|结节|肿瘤|肿块|病灶|囊肿)"), "large": re.compile("较大|很大|巨大|大型|大的|大片|大(?=息肉|结节|肿瘤|肿块|病灶|囊肿)")},
-}  # fmt: skip
+    "en": {
+        "small": re.compile(r"\b(?:small|tiny|minute|little|diminutive)\b"),
+        "large": re.compile(r"\b(?:large|huge|big|extensive|sizeable|sizable|massive|enormous|giant)\b"),
+    },
+    "zh": {
+        "small": re.compile("较小|很小|微小|小型|细小|小的|极小|小(?=息肉|结节|肿瘤|肿块|病灶|囊肿)"),
+        "large": re.compile("较大|很大|巨大|大型|大的|大片|大(?=息肉|结节|肿瘤|肿块|病灶|囊肿)"),
+    },
+}
 _DEGREE = {
     "en": re.compile(
-        r"\b(mild|moderate|severe|advanced|(?:poorly|moderately|well) differentiated|grade \w+|stage \w+|early stage|late stage|proliferative|marked)\b"
+        r"\b(mild|moderate|severe|advanced|(?:poorly|moderately|well) differentiated|grade \w+|"
+        r"stage \w+|early stage|late stage|proliferative|marked)\b"
     ),
     "zh": re.compile("(轻度|中度|重度|低分化|中分化|高分化|晚期|早期|严重)"),
 }
@@ -69,9 +76,10 @@ def _belongs(text: str, match: re.Match[str], start: int, end: int, language: La
         between = text[match.end() : start]
         return not re.search(r",|\b(?:of|in|part|portion|area|and|vessels?|number)\b|部分|范围", between)
     between = text[end : match.start()]
-    return 0 <= match.start() - end <= (6 if language == "zh" else 30) and bool(
+    return 0 <= match.start() - end <= (12 if language == "zh" else 30) and bool(
         re.fullmatch(
-            r" (?:is|are|appears|looks|seems)(?: to be| relatively| quite| rather| very| fairly)* |[的，为是显得相对体积范围面积]*",
+            r" (?:is|are|appears|looks|seems)(?: to be| relatively| quite| rather| very| fairly)* |"
+            r"[的,，为是显得相对体积范围面所占比例在图像中整幅]*",
             between,
         )
     )
