@@ -48,8 +48,8 @@ class Request:
         return sha256_of_text(canonical_json(self._body(settings, self.image_sha256s)))
 
     def body(self, settings: EndpointSettings) -> bytes:
-        """Return the JSON body that is sent, images as base64 PNG."""
-        return canonical_json(self._body(settings, tuple(map(_data_url, self.images)))).encode()
+        """Return the JSON body that is sent, images as base64 PNG, keys in their order: models fill schemas in theirs."""
+        return json.dumps(self._body(settings, tuple(map(_data_url, self.images))), ensure_ascii=False).encode()
 
     def most_tokens(self, settings: EndpointSettings) -> tuple[int, int]:
         """Return upper bounds of prompt and answer tokens: no tokenizer makes more tokens than there are bytes."""
