@@ -26,7 +26,8 @@ _LENGTHS = re.compile(
 _PERCENT = re.compile(rf"(?P<n>{_N}) ?(?:%|percent|per cent)|百分之(?P<zh>{_N})")
 _PIXELS = re.compile(rf"({_N}) ?(?:x|×|by) ?({_N}) ?(?:pixels?|像素)")
 _OTHER_UNIT = re.compile(
-    rf"{_N} ?(?:μm|um|micromet\w+|microns?|ml|cc|[cm]m[3³]|kg|g|degrees?|°|ms|s|mg|微米|毫升|克|度|立方\w+)(?![a-z])"
+    rf"{_N} ?(?:μm|um|micromet\w+|microns?|ml|cc|[cm]m[3³]|kg|g|degrees?|°|ms|s|mg|"
+    r"微米|毫升|克|度|立方\w+)(?![a-z])"
 )
 
 
