@@ -104,7 +104,7 @@ function show(at) {
   const comment = make("textarea", { id: "comment", maxlength: "2000" });
   comment.value = given(pair).comment || "";
   comment.addEventListener("input", () => { given(pair).comment = comment.value; keep(); });
-  const facts = make("dl", {}, ...pair.facts.flatMap(([name, value]) => [make("dt", {}, ...both(name, NAMES_ZH[name] || name)), make("dd", {}, value)]));
+  const facts = make("dl", { tabindex: "0" }, ...pair.facts.flatMap(([name, value]) => [make("dt", {}, ...both(name, NAMES_ZH[name] || name)), make("dd", {}, value)]));
   const seen = [
     figures.length ? make("section", {}, ...figures, pair.annotated.length ? make("label", { class: "toggle" }, toggle, ...both("boxes of the annotation (dashed)", "标注框（虚线）")) : null) : null,
     make("section", {}, make("h2", {}, ...both("What the annotation says", "标注内容")), facts),

@@ -61,7 +61,8 @@ def facts_for_people(sample: Sample) -> list[tuple[str, str]]:
         ("grade", case.get("grade")),
     ]
     rows += [("finding", _finding(finding)) for finding in case.get("findings") or ()]
-    rows += [("not there", ", ".join(case.get("absent") or ())), ("right answer", sample.answer)]
+    is_markup = sample.kind == "grounding"  # its box stands among the findings
+    rows += [("not there", ", ".join(case.get("absent") or ())), ("right answer", None if is_markup else sample.answer)]
     return [(name, str(value)) for name, value in rows if value]
 
 
