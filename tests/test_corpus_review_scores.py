@@ -13,7 +13,7 @@ from review_sheets import fill_in, handed_out, table
 
 from gmai_vl.corpus import Corpus, verify
 from gmai_vl.corpus.review.agreement import ordinal_alpha, pairwise_alpha
-from gmai_vl.corpus.review.record import check_fingerprint, passed_sources, write_record
+from gmai_vl.corpus.review.record import check_fingerprint, forget_source, passed_sources, write_record
 from gmai_vl.corpus.review.rubric import AXES
 from gmai_vl.corpus.review.scores import Rater, Review, read_review, read_scores
 from gmai_vl.corpus.review.verdict import Verdict, agreement, bootstrap, verdicts
@@ -309,6 +309,20 @@ def test_a_withdrawn_source_leaves_the_review_and_the_others_keep_their_verdicts
     assert json.loads(text)["fingerprint"] == result.fingerprint
     assert passed_sources(Corpus(path)) == {"skin"}
     assert verify(path) == []
+
+
+def test_a_withdrawal_that_begins_again_finds_the_review_as_it_should_be(tmp_path: Path) -> None:
+    corpus = reviewed(tmp_path)
+    before = corpus.manifest["fingerprint"]
+    forget_source(corpus.path, "polyps", before, "f" * 64)
+    once = (corpus.path / "review.json").read_text()
+    forget_source(corpus.path, "polyps", before, "f" * 64)
+    assert (corpus.path / "review.json").read_text() == once
+    assert json.loads(once)["fingerprint"] == "f" * 64
+    (corpus.path / "review.json").write_text("{")
+    forget_source(corpus.path, "polyps", before, "f" * 64)
+    assert not (corpus.path / "review.json").exists()
+    forget_source(corpus.path, "polyps", before, "f" * 64)
 
 
 def test_a_review_that_was_stale_stays_stale_after_a_withdrawal(tmp_path: Path) -> None:

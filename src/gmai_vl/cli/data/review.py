@@ -93,7 +93,8 @@ def _read(corpus: Path, sheets: Path, pass_mark: float) -> dict[str, Any]:
     for fault in returned.faults:
         typer.echo(fault, err=True)
     if returned.faults:
-        raise UserError(f"{sheets}: {len(returned.faults)} faults in the scores, named above; mend them and run again")
+        number = f"{len(returned.faults)} fault{'s' if len(returned.faults) > 1 else ''}"
+        raise UserError(f"{sheets}: {number} in the scores, named above; mend and run again")
     if not returned.raters:
         raise UserError(f"{sheets}: no scores yet; put the raters' CSV files there and run again")
     sources = [entry["name"] for entry in opened.manifest["recipe"]["sources"]]
@@ -130,7 +131,9 @@ def _print(record: dict[str, Any]) -> None:
     table = {
         axis.replace("_", " "): {row: _agreed(axes[axis]) for row, axes in rows.items()} for axis in record["axes"]
     }
-    print_table("agreement (ordinal alpha; judge less people)", table)
+    print_table("agreement (alpha)", table)
+    if agreement["judges"] and record["people"]:
+        typer.echo("in brackets: the judge's scores less those of people\n")
 
 
 def _agreed(value: dict[str, float | None]) -> str:

@@ -96,7 +96,7 @@ def forget_source(corpus: Path, source: str, before: str, after: str) -> None:
         record = json.loads(path.read_text(encoding="utf-8"))
         record.pop("agreement", None)  # over all sources, so also over the one that leaves
         record["sources"].pop(source, None)
-        record["poor"] = [each for each in record["poor"] if each["source"] != source]
+        record["poor"] = [each for each in record.get("poor", ()) if each["source"] != source]
         if record["fingerprint"] == before:
             record["fingerprint"] = after
     except (OSError, ValueError, LookupError, TypeError, AttributeError):

@@ -62,7 +62,7 @@ function picture(pair, source, boxes) {
     drawing.append(make("rect", { class: `box ${colour}`, x: x1 * pair.width, y: y1 * pair.height, width: (x2 - x1) * pair.width, height: (y2 - y1) * pair.height }, make("title", {}, label)));
   const figure = make("figure", {}, make("img", { src: source, width: pair.width, height: pair.height, alt: `image of pair ${state.at + 1}` }), drawing);
   // Higher than the window, a picture would push the text out of sight; no picture is blown up without bound.
-  figure.style.maxWidth = `min(100%, ${Math.max(320, pair.width * 2)}px, calc(72vh * ${pair.width / pair.height}))`;
+  figure.style.maxWidth = `min(100%, ${Math.max(320, pair.width * 2)}px, calc(56vh * ${pair.width / pair.height}))`;
   return figure;
 }
 
