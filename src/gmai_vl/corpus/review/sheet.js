@@ -107,7 +107,7 @@ function show(at) {
   const facts = make("dl", { tabindex: "0" }, ...pair.facts.flatMap(([name, value]) => [make("dt", {}, ...both(name, NAMES_ZH[name] || name)), make("dd", {}, value)]));
   const seen = [
     figures.length ? make("section", {}, ...figures, pair.annotated.length ? make("label", { class: "toggle" }, toggle, ...both("boxes of the annotation (dashed)", "标注框（虚线）")) : null) : null,
-    make("section", {}, make("h2", {}, ...both("What the annotation says", "标注内容")), facts),
+    pair.facts.length ? make("section", {}, make("h2", {}, ...both("What the annotation says", "标注内容")), facts) : null,
   ];
   const asked = [
     make("section", { lang: pair.language }, make("h2", {}, ...both("Text to be judged", "待评文本")), ...turns),
