@@ -16,6 +16,7 @@ from gmai_vl.corpus.drafts import draft_counts, draft_findings, has_drafts
 from gmai_vl.corpus.fingerprint import fingerprint
 from gmai_vl.corpus.images import load_image, stored_images
 from gmai_vl.corpus.reader import WITHDRAWING
+from gmai_vl.corpus.review.record import faults_of_record
 from gmai_vl.corpus.schema import SCHEMAS, Row, case_of, content_of, letters, sample_of
 from gmai_vl.corpus.tables import count, table_files, table_rows
 from gmai_vl.foundation import BadItem, UserError, progress, visible
@@ -314,6 +315,7 @@ def _manifest(corpus: Path) -> Iterator[str]:
     own = fingerprint(table_rows(corpus, "samples"), table_rows(corpus, "ledger"))
     if manifest["fingerprint"] != own:
         yield f"manifest.json: fingerprint {manifest['fingerprint']} is not that of samples and ledger, {own}"
+    yield from faults_of_record(corpus, manifest)
 
 
 def _is_inside(box: list[int], width: int, height: int) -> bool:

@@ -15,6 +15,7 @@ from gmai_vl.corpus.drafts import draft_counts, has_drafts
 from gmai_vl.corpus.fingerprint import fingerprint
 from gmai_vl.corpus.images import stored_images
 from gmai_vl.corpus.reader import WITHDRAWING, read_manifest
+from gmai_vl.corpus.review.record import forget_source
 from gmai_vl.corpus.schema import Row, Table
 from gmai_vl.corpus.tables import count, open_table, table_files, table_rows
 from gmai_vl.foundation import UserError, atomic_file, canonical_json, nearest, sha256_of_text, write_json
@@ -28,7 +29,7 @@ _MADE_FROM_TABLES = ("browse.html", "card.md", "croissant.json", "stats")
 class Descendant:
     """Something on disk that holds the withdrawn source, or was trained on it."""
 
-    kind: Literal["corpus", "checkpoint", "run"]
+    kind: Literal["corpus", "checkpoint", "run", "review sheets"]
     path: Path
     why: str
 
@@ -42,7 +43,7 @@ class Withdrawal:
     fingerprint_before: str
     fingerprint: str
     descendants: tuple[Descendant, ...]
-    """Other corpora with the source, and checkpoints and runs made from this corpus before the withdrawal."""
+    """Other corpora with the source; checkpoints, runs and sheets made from this corpus before the withdrawal."""
 
 
 def withdraw(corpus: Path, source: str, search: Sequence[Path]) -> Withdrawal:
@@ -67,7 +68,9 @@ def withdraw(corpus: Path, source: str, search: Sequence[Path]) -> Withdrawal:
     entry = next((each for each in manifest["recipe"]["sources"] if each["name"] == source), None)
     _take_out(corpus, source)
     if entry is not None:  # else the manifest was the last thing that was written
-        write_json(corpus / "manifest.json", _without(manifest, begun, entry, corpus))
+        left_manifest = _without(manifest, begun, entry, corpus)
+        forget_source(corpus, source, begun["fingerprint"], left_manifest["fingerprint"])
+        write_json(corpus / "manifest.json", left_manifest)
     mark.unlink()
     after = read_manifest(corpus)
     left = next(each for each in reversed(after["withdrawn"]) if each["source"] == source)
@@ -165,6 +168,8 @@ def _descendants(corpus: Path, left: dict[str, Any], search: Sequence[Path]) -> 
             yield Descendant(kind="checkpoint", path=folder, why=why)
             if (folder.parent / "log.jsonl").is_file():
                 runs.setdefault(folder.parent, why)
+        if {"sheet.html", "review.json"} <= set(files) and (why := _why(folder / "review.json", _shows_source, left)):
+            yield Descendant(kind="review sheets", path=folder, why=why)
     yield from (Descendant(kind="run", path=run, why=why) for run, why in runs.items())
 
 
@@ -194,6 +199,11 @@ def _holds_source(manifest: Any, left: dict[str, Any]) -> str | None:
         if entry["name"] == left["source"]:
             return f"has a source of the name `{left['source']}`"
     return None
+
+
+def _shows_source(sheets: Any, left: dict[str, Any]) -> str | None:
+    shown = sum(pair["source"] == left["source"] for pair in sheets["pairs"])
+    return f"shows {shown} pairs of a source of the name `{left['source']}`" if shown else None
 
 
 def _was_trained_on(provenance: Any, left: dict[str, Any]) -> str | None:
