@@ -48,7 +48,10 @@ class Request:
         return sha256_of_text(canonical_json(self._body(settings, self.image_sha256s)))
 
     def body(self, settings: EndpointSettings) -> bytes:
-        """Return the JSON body that is sent, images as base64 PNG, keys in their order: models fill schemas in theirs."""
+        """Return the JSON body that is sent, images as base64 PNG.
+
+        Keys stay in their order: models fill a schema in its own.
+        """
         return json.dumps(self._body(settings, tuple(map(_data_url, self.images))), ensure_ascii=False).encode()
 
     def most_tokens(self, settings: EndpointSettings) -> tuple[int, int]:

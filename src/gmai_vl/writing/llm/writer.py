@@ -112,14 +112,17 @@ def write_job(
 
 def sent_image(case: Case, options: LlmOptions) -> NDArray[np.uint8] | None:
     """Return the image as it is sent, [H, W] or [H, W, 3], no side above the longest; None where none is sent."""
-    if not options.send_images:
-        return None
-    longest = max(case.width, case.height)
-    if longest <= options.image_side:
-        return case.pixels
-    scale = options.image_side / longest
-    size = max(1, round(case.width * scale)), max(1, round(case.height * scale))
-    return np.asarray(Image.fromarray(case.pixels).resize(size, Image.Resampling.LANCZOS))
+    return within(case.pixels, options.image_side) if options.send_images else None
+
+
+def within(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Return an image [H, W] or [H, W, 3], made smaller where one of its sides is longer than `side`."""
+    height, width = pixels.shape[:2]
+    if max(width, height) <= side:
+        return pixels
+    scale = side / max(width, height)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
 
 
 def _filled(way: str, job: Job, facts: CaseFacts, names: tuple[object, ...]) -> str:
