@@ -1,5 +1,10 @@
 """What the tests of the endpoint share: settings for a stub, questions, and asking many at once."""
 
+import os
+import subprocess
+import sys
+import textwrap
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -7,6 +12,7 @@ from typing import Any
 from stub_server import Stub
 
 from gmai_vl.endpoint import Client, EndpointSettings, Refusal, Reply, Request, in_order
+from gmai_vl.endpoint.store import Store
 from gmai_vl.records import Turn
 
 PURSE = "tests"
@@ -38,3 +44,27 @@ def texts(outcomes: Iterable[Reply | Refusal]) -> list[str]:
     found = list(outcomes)
     assert all(isinstance(outcome, Reply) for outcome in found), found
     return [outcome.text for outcome in found if isinstance(outcome, Reply)]
+
+
+def kept(store: Path, asked: Iterable[str]) -> set[str]:
+    """The prompts whose replies are in the cache."""
+    settings, opened = settings_for("http://any/v1"), Store(store)
+    return {prompt for prompt in asked if opened.reply(question(prompt).key(settings)) is not None}
+
+
+def threads_left() -> list[threading.Thread]:
+    """The threads that clients and `in_order` have begun and not ended."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith("endpoint")]
+
+
+def child(script: str, *arguments: object) -> "subprocess.Popen[str]":
+    """Begin to run `script` in a process of its own, which may import what the tests import."""
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": path},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )

@@ -116,7 +116,7 @@ class Stub:
         self._sockets: set[socket.socket] = set()
         handler = type("Handler", (_Handler,), {"stub": self})
         self._server = _Server(("127.0.0.1", port), handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread = threading.Thread(target=self._serve, daemon=True)
 
     @property
     def url(self) -> str:
@@ -136,11 +136,14 @@ class Stub:
         """Stop listening and close every connection, for good. May be called by an act."""
         self.closing.set()
         _shut(self._server.socket)
-        threading.Thread(target=self._server.shutdown, daemon=True).start()
         with self.changed:
             for connection in self._sockets:
                 _shut(connection)
             self.changed.notify_all()
+
+    def _serve(self) -> None:
+        while not self.closing.is_set():
+            self._server.handle_request()
 
     def wait_until(self, condition: Callable[["Stub"], bool]) -> None:
         """Wait until the counters fulfil `condition`; fail if they never do."""
@@ -192,6 +195,7 @@ class Stub:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    timeout = 1.0
     request_queue_size = 1024
 
     def handle_error(self, *_: object) -> None:

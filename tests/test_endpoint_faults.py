@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asking import PURSE, ask_all, prompts, question, settings_for, texts
+from asking import PURSE, ask_all, kept, prompts, question, settings_for, texts, threads_left
 from hypothesis import given
 from hypothesis import strategies as st
 from stub_server import (
@@ -31,7 +31,6 @@ from stub_server import (
 )
 
 from gmai_vl.endpoint import Client, EndpointError, Refusal, Reply, Spent
-from gmai_vl.endpoint.store import Store
 from gmai_vl.endpoint.transport import wait_asked
 from gmai_vl.foundation import UserError
 
@@ -72,12 +71,6 @@ SLOW: dict[str, Act] = {
     "headers, byte by byte": drip(b"HTTP/1.1 200 OK\r\nx-slow: "),
     "a status, byte by byte": drip(b"HTTP/1.1 2"),
 }
-
-
-def kept(store: Path, asked: list[str]) -> set[str]:
-    """The prompts whose replies are in the cache."""
-    settings = settings_for("http://any/v1")
-    return {prompt for prompt in asked if Store(store).reply(question(prompt).key(settings)) is not None}
 
 
 @pytest.mark.parametrize("fault", PASSING)
@@ -215,11 +208,10 @@ def test_a_server_that_refuses_a_key_and_repeats_it_in_a_refusal_of_one_request(
 def test_a_server_that_is_not_there_is_named_in_one_line(retries: int, tmp_path: Path) -> None:
     with Stub() as stub:
         pass
-    threads = set(threading.enumerate())
     with pytest.raises(EndpointError, match=f"{stub.url}: no answer after {retries + 1} tries") as caught:
         ask_all(settings_for(stub, retries=retries), tmp_path / "s", prompts(50))
     assert "\n" not in str(caught.value)
-    assert set(threading.enumerate()) <= threads, "no thread is left"
+    assert threads_left() == []
     with Client(settings_for(stub), tmp_path / "s", PURSE) as client:
         assert client.spent == Spent(), "what was never sent costs nothing"
 

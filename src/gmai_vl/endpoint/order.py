@@ -17,7 +17,7 @@ def in_order(function: Callable[[T], R], items: Iterable[T], threads: int) -> It
 
     Then those under way are waited for; not so after Ctrl-C, or where the caller takes no more: the client's end does.
     """
-    pool = ThreadPoolExecutor(threads)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="endpoint")
     waiting: deque[Future[R]] = deque()
     try:
         for item in items:

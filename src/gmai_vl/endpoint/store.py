@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,9 +52,10 @@ class Store:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=_SECONDS_FOR_OTHERS, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
+            _write_ahead(self._db)
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.executescript(_TABLES)
+            self._db.execute("SELECT key, reply FROM replies LIMIT 1")  # fails where it is another's file
             self._path = path
         except (OSError, sqlite3.Error) as error:
             raise UserError(
@@ -129,6 +131,19 @@ class Store:
             "requests = requests + excluded.requests, tokens = tokens + excluded.tokens, usd = usd + excluded.usd",
             (purse, cost.requests, cost.tokens, cost.usd),
         )
+
+
+def _write_ahead(db: sqlite3.Connection) -> None:
+    """Switch to write-ahead logging, also where others open the same new file: for that lock SQLite does not wait."""
+    ends = time.monotonic() + _SECONDS_FOR_OTHERS
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > ends:
+                raise
+            time.sleep(0.01)
 
 
 def _sum(one: Spent, other: Spent) -> Spent:
