@@ -1,4 +1,4 @@
-"""The file of replies: shared by processes, refused where it cannot be used, and what it cannot keep is not paid for."""
+"""The file of replies: shared by processes, refused where it cannot be used; what it cannot keep is not paid for."""
 
 import sqlite3
 import threading
