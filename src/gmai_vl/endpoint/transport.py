@@ -54,16 +54,12 @@ class Wire:
     """
 
     def __init__(self, settings: EndpointSettings, key: str | None) -> None:
-        """Make the pool; nothing is sent yet."""
+        """Begin the thread; nothing is sent yet."""
         self._settings, self._key = settings, key
-        self._http = httpx.AsyncClient(
-            # identity: what is packed can unpack to any size, and answers are short.
-            headers={"content-type": "application/json", "accept-encoding": "identity"}
-            | ({"authorization": f"Bearer {key}"} if key else {}),
-            timeout=httpx.Timeout(settings.timeout_s, connect=min(_CONNECT_S, settings.timeout_s), pool=None),
-            limits=httpx.Limits(max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency),
-            follow_redirects=False,
-        )
+        self._certificates = httpx.create_ssl_context()
+        self._idle: list[httpx.AsyncClient] = []
+        """Those that no request uses; for the thread only."""
+
         self._closing = threading.Lock()
         """Nothing is sent once it is closed."""
 
@@ -101,7 +97,7 @@ class Wire:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-        await self._http.aclose()
+        await asyncio.gather(*(http.aclose() for http in self._idle))
 
     async def _send(self, body: bytes, bounds: tuple[int, int]) -> Reply | Refusal | Failed:
         try:
@@ -115,6 +111,8 @@ class Wire:
             return Failed(reason=self._line(f"connection broke: {error or type(error).__name__}"))
         if len(read) > _MOST_BYTES:
             return Failed(reason=f"an answer of more than {_MOST_BYTES} bytes")
+        if 200 <= status < 300 and (reply := _reply_of(read, bounds)):
+            return reply
         said = self._line(read[:4096].decode("utf-8", "replace"))
         if status in _OWN_FAULT or 300 <= status < 400:
             named = self._settings.key_env
@@ -126,16 +124,34 @@ class Wire:
             return Failed(reason=f"status {status}: {said}", wait_s=wait, free=status in (429, 503))
         if status >= 400:
             return Refusal(f"status {status}: {said}")
-        return _reply_of(read, bounds) or Failed(reason=f"no answer in the form of chat completions: {said}")
+        return Failed(reason=f"no answer in the form of chat completions: {said}")
 
     async def _post(self, body: bytes) -> tuple[int, httpx.Headers, bytes]:
         read = bytearray()
-        async with self._http.stream("POST", f"{self._settings.url}/chat/completions", content=body) as response:
-            async for piece in response.aiter_raw():
-                read += piece
-                if len(read) > _MOST_BYTES:
-                    break
+        # One connection each: of N in one pool httpcore looks at N^2 for every request; at 256 it did little else.
+        http = self._idle.pop() if self._idle else self._connection()
+        try:
+            async with http.stream("POST", f"{self._settings.url}/chat/completions", content=body) as response:
+                async for piece in response.aiter_raw():
+                    read += piece
+                    if len(read) > _MOST_BYTES:
+                        break
+        finally:
+            self._idle.append(http)
         return response.status_code, response.headers, bytes(read)
+
+    def _connection(self) -> httpx.AsyncClient:
+        # identity: what is packed can unpack to any size, and answers are short.
+        headers = {"content-type": "application/json", "accept-encoding": "identity"}
+        return httpx.AsyncClient(
+            headers=headers | ({"authorization": f"Bearer {self._key}"} if self._key else {}),
+            timeout=httpx.Timeout(
+                self._settings.timeout_s, connect=min(_CONNECT_S, self._settings.timeout_s), pool=None
+            ),
+            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
+            verify=self._certificates,
+            follow_redirects=False,
+        )
 
     def _line(self, text: str) -> str:
         """Return the beginning of a text from outside in one line, without the key, which servers repeat."""
