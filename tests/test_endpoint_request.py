@@ -115,6 +115,7 @@ def test_json_is_asked_for_as_the_settings_say(structured: str, form: object, tm
     sent |= {"temperature": 0.5, "seed": 3} | ({"response_format": form} if form else {})
     assert seen[0].body == sent
     assert "authorization" not in seen[0].headers
+    assert seen[0].headers["accept-encoding"] == "identity"
 
 
 @given(st.dictionaries(st.text(), JSON), WORDS, WORDS, st.sampled_from([None, 2]))

@@ -79,6 +79,24 @@ def test_many_may_open_a_new_file_at_once(tmp_path: Path) -> None:
     assert Store(tmp_path / "new" / "s").spent(PURSE) == Spent(12, 24, 6.0)
 
 
+def test_no_two_that_share_a_file_book_the_same_room(tmp_path: Path) -> None:
+    limit, together = Spent(300, 10**9, 1e9), threading.Barrier(6)
+    booked: list[bool] = []
+
+    def book() -> None:
+        store = Store(tmp_path / "s")
+        together.wait()
+        booked.extend(store.book(PURSE, Spent(1, 1, 0.0), limit) for _ in range(100))
+        store.close()
+
+    threads = [threading.Thread(target=book) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(booked) == 300 == Store(tmp_path / "s").spent(PURSE).requests
+
+
 def make_text(folder: Path) -> Path:
     (folder / "notes.txt").write_text("no database " * 1_000)
     return folder / "notes.txt"
