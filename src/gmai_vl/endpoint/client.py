@@ -31,27 +31,36 @@ class Client:
             raise EndpointError("budget.usd: needs `prices`, in US dollars for a million tokens; add them")
         self.settings = settings
         self.purse = purse
-        self._wire = Wire(settings)
+        key = settings.key()
         self._store = Store(store)
+        self._wire = Wire(settings, key)
         self._slots = threading.Semaphore(settings.concurrency)
         self._changed = threading.Condition()
         """Guards all below; notified when a request ends."""
         self._asking: set[str] = set()
         self._booked = 0
         self._not_before = 0.0
-        self._next_slot = 0.0
-        self._stopped: Exception | None = None
+        self._next_turn = 0.0
+        self._stopped: str | None = None
         self._patience = random.Random()
 
     def __enter__(self) -> "Client":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._stop(f"{self.settings.url}: the client was closed")
+        try:
+            if not isinstance(error, KeyboardInterrupt):
+                self._wait_for_askers()  # their answers are paid for
+        finally:
+            self._wire.close()
+            self._wait_for_askers()
+            self._store.close()
+
+    def _wait_for_askers(self) -> None:
         with self._changed:
-            self._stopped = self._stopped or EndpointError(f"{self.settings.url}: the client was closed")
-            self._changed.notify_all()
-        self._wire.close()
-        self._store.close()
+            while self._asking:
+                self._changed.wait()
 
     @property
     def spent(self) -> Spent:
@@ -90,7 +99,7 @@ class Client:
                     outcome = self._wire.send(body, bounds)
                 except EndpointError as error:
                     outcome = Refusal(str(error))  # not billed
-                    raise self._stop(error) from None
+                    raise self._stop(str(error)) from None
                 finally:
                     self._settle(most, key, outcome)
             if not isinstance(outcome, Failed):
@@ -99,10 +108,8 @@ class Client:
             if attempt < self.settings.retries:
                 self._wait_after(failed, attempt)
         raise self._stop(
-            EndpointError(
-                f"{self.settings.url}: no answer after {self.settings.retries + 1} tries, the last: {failed.reason}; "
-                "see to the server and run the same command again, what was answered is kept"
-            )
+            f"{self.settings.url}: no answer after {self.settings.retries + 1} tries, the last: {failed.reason}; "
+            "see to the server and run the same command again, what was answered is kept"
         )
 
     def _book(self, most: Spent) -> None:
@@ -112,7 +119,7 @@ class Client:
         with self._changed:
             while not self._store.book(self.purse, most, limit):
                 if self._booked == 0:
-                    raise self._stop(EndpointError(self._why_spent(most)))
+                    raise self._stop(self._why_spent(most))
                 self._changed.wait()
                 self._check()
             self._booked += 1
@@ -128,34 +135,33 @@ class Client:
             correction = Spent(0, -most.tokens, -most.usd)
         elif isinstance(outcome, Failed) and outcome.free:
             correction = Spent(-1, -most.tokens, -most.usd)
-        self._store.settle(self.purse, correction, stored)
-        with self._changed:
-            self._booked -= 1
-            self._changed.notify_all()
+        try:
+            self._store.settle(self.purse, correction, stored)
+        except EndpointError as error:
+            raise self._stop(str(error)) from None  # further answers would be lost too
+        finally:
+            with self._changed:
+                self._booked -= 1
+                self._changed.notify_all()
 
     def _wait_for_turn(self) -> None:
         """Wait until the server may be asked again and the rate allows it. Raises what stopped the client."""
         with self._changed:
             self._check()
-            now = time.monotonic()
-            mine = max(now, self._next_slot)
-            if self.settings.requests_per_minute is not None:
-                self._next_slot = mine + 60.0 / self.settings.requests_per_minute
-            while (wait := max(mine, self._not_before) - time.monotonic()) > 0:
+            while (wait := max(self._next_turn, self._not_before) - time.monotonic()) > 0:
                 self._changed.wait(wait)
                 self._check()
+            if self.settings.requests_per_minute is not None:
+                self._next_turn = time.monotonic() + 60.0 / self.settings.requests_per_minute
 
     def _wait_after(self, failed: Failed, attempt: int) -> None:
-        """Wait as long as the server asks, all threads together, or else a while that grows with every attempt."""
+        """Wait a while that grows with every attempt, and all threads as long as the server asks."""
         wait = failed.wait_s
         if wait is not None and wait > MOST_WAIT_ASKED_S:
-            raise self._stop(
-                EndpointError(f"{self.settings.url}: asks to wait {wait:.0f} s; run the same command again then")
-            )
+            raise self._stop(f"{self.settings.url}: asks to wait {wait:.0f} s; run the same command again then")
         with self._changed:
             if wait is not None:
                 self._not_before = max(self._not_before, time.monotonic() + wait)
-                return
             # Half of it by chance: those who failed together do not come again together.
             longest = min(MOST_WAIT_S, self.settings.retry_wait_s * 2**attempt)
             ends = time.monotonic() + longest * (0.5 + 0.5 * self._patience.random())
@@ -165,15 +171,14 @@ class Client:
 
     def _check(self) -> None:
         if self._stopped is not None:
-            raise self._stopped
+            raise EndpointError(self._stopped)
 
-    def _stop(self, error: EndpointError) -> EndpointError:
-        """Let no thread send anything more; return the first error that stopped the client."""
+    def _stop(self, reason: str) -> EndpointError:
+        """Let no thread send anything more; return an error with the first reason to stop."""
         with self._changed:
-            if self._stopped is None:
-                self._stopped = error
+            self._stopped = self._stopped or reason
             self._changed.notify_all()
-        return error
+            return EndpointError(self._stopped)
 
     def _why_spent(self, most: Spent) -> str:
         spent, budget = self.spent, self.settings.budget

@@ -13,8 +13,11 @@ _AHEAD = 4
 
 
 def in_order(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
-    """Yield `function(item)` for every item, in order; what it raises is raised here, and no further item is begun."""
-    pool = ThreadPoolExecutor(threads)
+    """Yield `function(item)` for every item, in order; what it raises is raised here, and no further item is begun.
+
+    Then those under way are waited for; not so after Ctrl-C, or where the caller takes no more: the client's end does.
+    """
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="endpoint")
     waiting: deque[Future[R]] = deque()
     try:
         for item in items:
@@ -23,5 +26,7 @@ def in_order(function: Callable[[T], R], items: Iterable[T], threads: int) -> It
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    except BaseException as error:
+        pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
+        raise
+    pool.shutdown()

@@ -66,7 +66,7 @@ class Request:
             "model": settings.model,
             "messages": [{"role": turn.role, "content": _content(turn, images)} for turn in self.turns],
             "max_tokens": self.max_tokens,
-            "temperature": self.temperature,
+            "temperature": float(self.temperature),  # 0 and 0.0 are one question
         }
         if self.seed is not None:
             body["seed"] = self.seed

@@ -4,14 +4,19 @@ import os
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
+import httpx
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 
 from gmai_vl.foundation import Settings, UserError
 
 
 def _base_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port, httpx.URL(url)  # raise for a port that is none, and for a name that httpx cannot look up
+    except httpx.InvalidURL as error:
+        raise ValueError(f"no address: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or " " in parts.netloc:
         raise ValueError("an address begins with http:// or https:// and names a server; http://127.0.0.1:8000/v1")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("an address holds no key, query or fragment; put the key into the variable of `key_env`")
@@ -71,12 +76,16 @@ class EndpointSettings(Settings):
     prices: Prices | None = None
 
     def key(self) -> str | None:
-        """Return the key. Raises UserError if the variable that should hold it is not set."""
+        """Return the key. Raises UserError if the variable that should hold it is not set, or holds no key."""
         if self.key_env is None:
             return None
         key = os.environ.get(self.key_env, "").strip()
         if not key:
             raise UserError(f"key_env: the environment variable {self.key_env} is not set; export it with the key")
+        if not (key.isascii() and key.isprintable()):
+            raise UserError(
+                f"key_env: the environment variable {self.key_env} holds no key but other signs; export it anew"
+            )
         return key
 
     def cost(self, prompt_tokens: int, answer_tokens: int) -> float:
