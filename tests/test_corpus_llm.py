@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
-from author import LIE, author, is_rewriting, is_unguided
+from author import LIE, author, is_rewriting, is_unguided, text_of
 from corpus_recipes import write_recipe, write_sources
 from killing import run_killed_at
-from stub_server import Question, Script, Stub, answer, cut_short, hang_up, html, in_turn, status
+from stub_server import Act, Question, Script, Stub, answer, cut_short, hang_up, html, in_turn, status
 
 from gmai_vl.corpus import Corpus, build, verify
 from gmai_vl.corpus.compare import compare_writers, summary_of, write_report
@@ -115,6 +115,21 @@ def test_a_build_whose_texts_all_fail_stops_with_a_table(tmp_path: Path, capsys:
     with Stub(author(lies=lambda _: True)) as stub, pytest.raises(UserError, match=r"texts of the model"):
         build(llm_recipe(tmp_path, stub.url, share=0.2), tmp_path / "out")
     assert "could be used" in capsys.readouterr().err
+
+
+def test_a_translation_that_uses_other_terms_goes_out(tmp_path: Path) -> None:
+    def script(question: Question) -> Act:
+        said = text_of(question)
+        if "texts" in said:
+            said = {"texts": [text.replace("黑色素瘤", "肿物") for text in said["texts"]]}
+        return answer(json.dumps(said))
+
+    with Stub(script) as stub:
+        build(llm_recipe(tmp_path, stub.url, zh_share=1.0), tmp_path / "out")
+    drafts = [draft for draft in table_rows(tmp_path / "out", "drafts") if draft["language"] == "zh"]
+    assert {draft["outcome"] for draft in drafts} == {"kept", "quarantined"}  # the other labels are called as they are
+    faults = [json.loads(one["faults"])["form"] for draft in drafts for one in draft["failed"]]
+    assert set(faults) == {"`melanoma` has to be called 黑色素瘤"}
 
 
 def hostile(then: Script) -> Script:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from gmai_vl.records import Case
 from gmai_vl.vocabulary import Language, Term, all_terms, synonyms
-from gmai_vl.writing.claims.words import pattern, plain_text, words
+from gmai_vl.writing.claims.words import pattern, patterns_of, plain_text, words
 from gmai_vl.writing.phrases import plural
 
 Said = Literal["affirmed", "hedged", "denied"]
@@ -82,6 +82,15 @@ def names_of(label: Term, language: Language) -> frozenset[str]:
         found |= {turned for name in found if (turned := _turned(name))}
         found |= {plural(name) for name in found}
     return frozenset(found)
+
+
+def says(label: Term, text: str, language: Language) -> bool:
+    """Say whether a text names a label, or a kind of image, by one of its names."""
+    plain = plain_text(text)
+    if (kind := patterns_of("modalities").get(label.en)) is not None:
+        return kind.search(plain) is not None
+    edge = r"\b" if language == "en" else ""
+    return any(re.search(f"{edge}{re.escape(name)}{edge}", plain) for name in names_of(label, language))
 
 
 def _turned(name: str) -> str | None:

@@ -10,6 +10,7 @@ from gmai_vl.endpoint import Client, Request
 from gmai_vl.foundation import stable_rng
 from gmai_vl.records import Turn
 from gmai_vl.vocabulary import Term
+from gmai_vl.writing.claims.reading import says
 from gmai_vl.writing.facts import CaseFacts
 from gmai_vl.writing.llm.drafts import Drafted, draft
 from gmai_vl.writing.llm.jobs import Job, Rounds, sample_of_job
@@ -65,10 +66,10 @@ def translate(
         writer=client.settings.model,
         names=names,
     )
-    return draft(client, request, partial(_read, rounds, texts), put_together, case)
+    return draft(client, request, partial(_read, rounds, texts, terms_of(facts)), put_together, case)
 
 
-def _read(rounds: Rounds, texts: list[str], answer: dict[str, Any]) -> Rounds | str:
+def _read(rounds: Rounds, texts: list[str], terms: list[Term], answer: dict[str, Any]) -> Rounds | str:
     """Return the rounds in Chinese, or what is wrong with a translation that can be told from the English alone."""
     found = answer.get("texts")
     if not isinstance(found, list) or len(found) != len(texts) or not all(isinstance(text, str) for text in found):
@@ -80,5 +81,8 @@ def _read(rounds: Rounds, texts: list[str], answer: dict[str, Any]) -> Rounds | 
         lost = Counter(_NUMBER.findall(text)) - Counter(_NUMBER.findall(translated))
         if lost:
             return f"numbers are lost: {', '.join(sorted(lost))}"
+        for term in terms:
+            if says(term, text, "en") and not says(term, translated, "zh"):
+                return f"`{term.en}` has to be called {term.zh}"
     rest = iter(found)
     return tuple((None if question is None else next(rest), next(rest)) for question, _ in rounds)
