@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from writing_cases import cases
 
 from gmai_vl.records import Case, Finding
 from gmai_vl.sources.geometry import outer_box
 from gmai_vl.vocabulary import Term, term
 from gmai_vl.writing import measured
-from gmai_vl.writing.claims import check_text
+from gmai_vl.writing.claims import CHECKS, check_text
 
 
 def ellipse(width: int, height: int, x: float, y: float, rx: float, ry: float) -> np.ndarray:
@@ -116,6 +119,33 @@ FALSE = [
     (FUNDUS, "caption", "A fundus photograph with severe diabetic retinopathy.", "labels"),
     (POLYP, "caption", "The colon polyp is red. The colon polyp is red. The colon polyp is red.", "repetition"),
 ]  # fmt: skip
+
+
+WORDS = st.sampled_from(
+    ["no", "not", "left", "upper", "12", "3.5 cm", "%", "three", "<box>", "[[0.1, 0.2, 0.3, 0.4]]", "</ref>", "polyp", "pneumonia",
+     "liver", "to the left of the", "larger than", "however", ",", ".", "both", "patient's", "可见", "未见", "肺炎", "左侧", "三个", "位于",
+     "，", "。", "CT", "axial", "Sure!", "{", "cannot exclude", "the", "a", "is"]
+)  # fmt: skip
+
+
+@given(
+    cases(),
+    st.lists(WORDS, max_size=40).map(" ".join) | st.text(max_size=200),
+    st.sampled_from(["en", "zh"]),
+    st.data(),
+)
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_any_text_about_any_case_is_judged(a_case: Case, text: str, language: str, data: st.DataObject) -> None:
+    about = [data.draw(st.sampled_from(a_case.findings))] if a_case.findings and data.draw(st.booleans()) else None
+    question = data.draw(st.none() | st.just(text))
+    checks = check_text(text, "answer", language, measured(a_case), about, question)
+    assert list(checks) == list(CHECKS)
+    assert all(result is True or (isinstance(result, str) and result) for result in checks.values())
+
+
+def test_a_text_without_end_is_too_long() -> None:
+    checks = check_text("no " * 10_000, "caption", "en", measured(POLYP))
+    assert [name for name, result in checks.items() if result is not True] == ["length"]
 
 
 def language_of(text: str) -> str:

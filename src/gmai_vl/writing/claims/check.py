@@ -45,6 +45,9 @@ CHECKS = (
 )
 """Names of the checks; a text passes those that find nothing."""
 
+MOST_CHARACTERS = 6000
+"""Longer texts are not read."""
+
 _OF_PATIENT = re.compile(r"\bpatient|\bbody\b|\banatomical|患者|病人|解剖")
 _HOW_MANY = re.compile(r"\bhow many\b|\bnumber of\b|\bcount\b|多少|几|数目|数量|数一数")
 _ASKS_PRESENCE = re.compile(
@@ -69,6 +72,8 @@ def check_text(
     A caption has to name every label (or say that there is nothing), a region's caption begins with the fixed words and
     may let its label be understood, an answer is read together with its `question`.
     """
+    if len(text) > MOST_CHARACTERS:  # not worth reading, and hostile text could be slow to read
+        return {check: check != "length" or f"{len(text)} characters" for check in CHECKS}
     found: dict[str, list[str]] = {}
     for check, reason in _faults(text, role, language, case, about, question):
         found.setdefault(check, []).append(reason)

@@ -38,6 +38,10 @@ def numerals(language: Language) -> dict[str, int]:
 
 
 _HYPHEN = re.compile(r"(?<=[a-z])[-‐‑–](?=[a-z0-9])|(?<=[0-9])[-‐‑](?=[a-z])")
+_MOST_DIGITS = 12
+_LONG_NUMBER = re.compile(r"\d{%d,}" % (_MOST_DIGITS + 1))
+"""No number of an annotation is as long, and thousands of digits would be read for minutes."""
+
 _ABBREVIATION = re.compile(r"\b(e\.g|i\.e|approx|ca|vs|dr|mr|mrs|fig)\.")
 
 
@@ -46,5 +50,5 @@ def plain_text(text: str) -> str:
     plain = text.lower().translate(str.maketrans("’‘“”（）％：，；！？　", "''\"\"()%:,;!? "))
     for british, american in words()["spelling"].items():
         plain = plain.replace(british, american)
-    plain = _HYPHEN.sub(" ", plain)
+    plain = _LONG_NUMBER.sub("9" * _MOST_DIGITS, _HYPHEN.sub(" ", plain))
     return " ".join(_ABBREVIATION.sub(r"\1", plain).split())
