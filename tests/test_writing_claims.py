@@ -121,19 +121,15 @@ FALSE = [
 ]  # fmt: skip
 
 
-WORDS = st.sampled_from(
-    ["no", "not", "left", "upper", "12", "3.5 cm", "%", "three", "<box>", "[[0.1, 0.2, 0.3, 0.4]]", "</ref>", "polyp", "pneumonia",
-     "liver", "to the left of the", "larger than", "however", ",", ".", "both", "patient's", "可见", "未见", "肺炎", "左侧", "三个", "位于",
-     "，", "。", "CT", "axial", "Sure!", "{", "cannot exclude", "the", "a", "is"]
-)  # fmt: skip
-
-
-@given(
-    cases(),
-    st.lists(WORDS, max_size=40).map(" ".join) | st.text(max_size=200),
-    st.sampled_from(["en", "zh"]),
-    st.data(),
+PIECES = (
+    "no not left upper 12 3.5_cm % three <box> [[0.1,_0.2,_0.3,_0.4]] </ref> polyp pneumonia liver to_the_left_of_the "
+    "larger_than however , . both patient's 可见 未见 肺炎 左侧 三个 位于 ， 。 CT axial Sure! { cannot_exclude the a is"
 )
+WORDS = st.sampled_from([piece.replace("_", " ") for piece in PIECES.split()])
+TEXTS = st.lists(WORDS, max_size=40).map(" ".join) | st.text(max_size=200)
+
+
+@given(cases(), TEXTS, st.sampled_from(["en", "zh"]), st.data())
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 def test_any_text_about_any_case_is_judged(a_case: Case, text: str, language: str, data: st.DataObject) -> None:
     about = [data.draw(st.sampled_from(a_case.findings))] if a_case.findings and data.draw(st.booleans()) else None

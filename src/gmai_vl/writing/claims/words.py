@@ -39,7 +39,7 @@ def numerals(language: Language) -> dict[str, int]:
 
 _HYPHEN = re.compile(r"(?<=[a-z])[-‐‑–](?=[a-z0-9])|(?<=[0-9])[-‐‑](?=[a-z])")
 _MOST_DIGITS = 12
-_LONG_NUMBER = re.compile(r"\d{%d,}" % (_MOST_DIGITS + 1))
+_LONG_NUMBER = re.compile(rf"\d{{{_MOST_DIGITS + 1},}}")
 """No number of an annotation is as long, and thousands of digits would be read for minutes."""
 
 _ABBREVIATION = re.compile(r"\b(e\.g|i\.e|approx|ca|vs|dr|mr|mrs|fig)\.")
