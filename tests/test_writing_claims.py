@@ -123,7 +123,7 @@ FALSE = [
 
 PIECES = (
     "no not left upper 12 3.5_cm % three <box> [[0.1,_0.2,_0.3,_0.4]] </ref> polyp pneumonia liver to_the_left_of_the "
-    "larger_than however , . both patient's 可见 未见 肺炎 左侧 三个 位于 ， 。 CT axial Sure! { cannot_exclude the a is"
+    "larger_than however , . both patient's 可见 未见 肺炎 左侧 三个 位于 ， 。 CT axial Sure! { cannot_exclude a is"
 )
 WORDS = st.sampled_from([piece.replace("_", " ") for piece in PIECES.split()])
 TEXTS = st.lists(WORDS, max_size=40).map(" ".join) | st.text(max_size=200)
