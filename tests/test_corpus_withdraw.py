@@ -39,7 +39,10 @@ def test_pages_and_plots_that_show_it_go_too(tmp_path: Path) -> None:
     for name in ("browse.html", "card.md", "stats/source.png"):
         (corpus / name).write_text("skin")
     withdraw(corpus, "skin", [])
-    assert not [path for path in corpus.iterdir() if path.name in ("browse.html", "card.md", "stats")]
+    assert not [path for path in corpus.iterdir() if path.name in ("browse.html", "stats")]
+    for name in ("card.md", "croissant.json"):
+        assert "polyps" in (corpus / name).read_text()
+        assert "skin" not in (corpus / name).read_text()
 
 
 def test_a_picture_that_another_source_has_too_goes_and_is_told(tmp_path: Path) -> None:

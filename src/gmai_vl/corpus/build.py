@@ -18,7 +18,8 @@ from gmai_vl.corpus.reader import read_manifest
 from gmai_vl.corpus.recipe import DataRecipe, read_recipe, recipe_sha256
 from gmai_vl.foundation import UserError, write_json
 
-_FOLDERS, _FILES = ("images", "samples"), ("cases.parquet", "ledger.parquet", "prompts.jsonl")
+_FOLDERS = ("images", "samples")
+_FILES = ("cases.parquet", "ledger.parquet", "prompts.jsonl", "card.md", "croissant.json")
 """What a build makes, besides its parts and the manifest."""
 
 
@@ -36,6 +37,9 @@ class Summary:
     """Parts made by this run; the others were there from an interrupted one."""
 
     reused_parts: int
+
+    notes: tuple[str, ...] = ()
+    """What is wrong with the input and yet does no harm, one line each."""
 
 
 def build(

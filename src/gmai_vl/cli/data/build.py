@@ -49,6 +49,9 @@ def print_summary(summary: "Summary", json: Path | None) -> None:
             "samples": counts["samples_by_split"],
         },
     )
+    for note in summary.notes:
+        typer.echo(note)
     typer.echo(f"fingerprint {summary.fingerprint}")
     result = {"corpus": str(out), "name": summary.name, "counts": counts, "fingerprint": summary.fingerprint}
+    result |= {"notes": list(summary.notes)} if summary.notes else {}
     write_result(json, result)
