@@ -5,6 +5,7 @@ import typer
 from gmai_vl.cli.data.browse import browse
 from gmai_vl.cli.data.build import build
 from gmai_vl.cli.data.catalogue import catalogue
+from gmai_vl.cli.data.export import export
 from gmai_vl.cli.data.import_ import import_
 from gmai_vl.cli.data.leaks import leaks
 from gmai_vl.cli.data.stats import stats
@@ -13,6 +14,6 @@ from gmai_vl.cli.data.verify import verify
 from gmai_vl.cli.data.withdraw import withdraw
 
 app = typer.Typer(help="Build instruction data from annotated images, check it, look into it.", no_args_is_help=True)
-for command in (build, verify, stats, trace, browse, leaks, catalogue, withdraw):
+for command in (build, verify, stats, trace, browse, leaks, catalogue, withdraw, export):
     app.command()(command)
 app.command("import")(import_)
