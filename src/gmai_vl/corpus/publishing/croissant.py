@@ -143,8 +143,8 @@ def _licence_url(licence: str | None) -> str:
     return f"https://spdx.org/licenses/{known}.html"
 
 
-def file_set(name: str, includes: str, encoding: str, says: str, within: str | None = None) -> Node:
-    inside = {} if within is None else {"containedIn": {"@id": within}}
+def file_set(name: str, includes: str | list[str], encoding: str, says: str) -> Node:
+    """Return the files that match a pattern, or one of several, below the folder of croissant.json."""
     return {
         "@type": "cr:FileSet",
         "@id": name,
@@ -152,7 +152,6 @@ def file_set(name: str, includes: str, encoding: str, says: str, within: str | N
         "description": says,
         "encodingFormat": encoding,
         "includes": includes,
-        **inside,
     }
 
 

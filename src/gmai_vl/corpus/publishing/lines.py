@@ -123,24 +123,35 @@ def _copy(corpus: Corpus, out: Path, names: Mapping[str, str]) -> None:
 
 
 def describe_llava(counts: Counts) -> tuple[list[Node], list[Node]]:
-    """Return the distribution and the record sets of an export in LLaVA's form."""
+    """Return the distribution and the record sets of an export in LLaVA's form: one without images is apart.
+
+    Readers of Croissant want every field in every file, and a text has no key `image`.
+    """
     turns = Field(name="conversations", says="The turns.", repeated=True, parts=("from", "value"))
-    return _describe(counts, "annotations/*/*.jsonl", [SAMPLE_FIELDS[0], turns], Field(name="image", says="Its path."))
+    subsets = sorted(counts.tables["subset"])
+    texts = [f"annotations/*/{subset}.jsonl" for subset in subsets if subset.startswith("text-")]
+    shown = [f"annotations/*/{subset}.jsonl" for subset in subsets if not subset.startswith("text-")]
+    files, records = [], []
+    if shown:
+        fields = [SAMPLE_FIELDS[0], Field(name="image", says="Path of the image."), turns, *_SIZE]
+        files += [_entries("sample-files", shown), _IMAGES]
+        records.append(record_set("samples", "One line a sample about an image.", "sample-files", fields))
+    if texts:
+        files.append(_entries("text-files", texts))
+        records.append(record_set("texts", "One line a sample.", "text-files", [SAMPLE_FIELDS[0], turns, *_SIZE]))
+    return files, records
 
 
 def describe_messages(counts: Counts) -> tuple[list[Node], list[Node]]:
     """Return the distribution and the record sets of an export as messages."""
-    return _describe(
-        counts, "annotations/*.jsonl", [*SAMPLE_FIELDS], Field(name="images", says="Paths.", repeated=True)
-    )
+    fields = [*SAMPLE_FIELDS, *_SIZE, Field(name="images", says="Paths of the images.", repeated=True)]
+    files = [_entries("sample-files", ["annotations/*.jsonl"]), _IMAGES]
+    return files, [record_set("samples", "One line a sample.", "sample-files", fields)]
 
 
-def _describe(counts: Counts, includes: str, fields: list[Field], image: Field) -> tuple[list[Node], list[Node]]:
-    has_images = any(not subset.startswith("text-") for subset in counts.tables["subset"])
-    size = [Field(name=name, says="Pixels of the first image.", type="sc:Integer") for name in ("width", "height")]
-    distribution = [file_set("sample-files", includes, "application/jsonlines", "The samples, one a line.")]
-    if has_images:
-        images = file_set("image-files", "images/*.png", "image/png", "Images; their paths mirror the ids.")
-        distribution.append(images)
-    columns = [*fields, *size, *([image] if has_images else [])]
-    return distribution, [record_set("samples", "One line a sample.", "sample-files", columns)]
+_SIZE = [Field(name=name, says="Pixels of the first image.", type="sc:Integer") for name in ("width", "height")]
+_IMAGES = file_set("image-files", "images/*.png", "image/png", "Images; their paths mirror the ids.")
+
+
+def _entries(name: str, includes: list[str]) -> Node:
+    return file_set(name, includes, "application/jsonlines", "The samples, one a line.")
