@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from gmai_vl.corpus.build import Summary, build_recipe
 from gmai_vl.corpus.dataset_list import ListedFile, is_dataset_list, read_dataset_list
 from gmai_vl.corpus.recipe import DataRecipe
@@ -153,6 +156,10 @@ def _only(names: dict[Path, str | None]) -> str | None:
 
 
 def _form_of_file(file: Path) -> _Form:
+    if file.suffix.lower() == ".parquet" and _holds_pictures(file):
+        raise UserError(
+            f"{file}: holds its pictures as bytes, which import does not read; export with `--to llava` or `messages`"
+        )
     filled = filled_columns(file, str(file), (*_CONVERSATIONS, *_IMAGES, *_MARKS, "id", EXPORT_KEY), _LOOKED_AT)
     conversations = next((column for column in _CONVERSATIONS if column in filled), None)
     if conversations is None:
@@ -165,6 +172,16 @@ def _form_of_file(file: Path) -> _Form:
         id="id" if "id" in filled else None,
         exported=_exported(filled),
     )
+
+
+def _holds_pictures(file: Path) -> bool:
+    """Say whether a Parquet file has pictures in a column of its own, as `gmai data export --to hf` writes them."""
+    try:
+        schema = pq.read_schema(file)
+    except (OSError, pa.ArrowException):  # told when its columns are read
+        return False
+    kinds = [schema.field(name).type for name in schema.names if name in _IMAGES]
+    return any(pa.types.is_struct(kind.value_type if pa.types.is_list(kind) else kind) for kind in kinds)
 
 
 def _exported(filled: Collection[str]) -> Literal["llava", "messages"] | None:
