@@ -237,6 +237,15 @@ def test_killed_at_any_moment_it_is_finished_to_the_same_bytes(
     _kill(corpus, exports[form], tmp_path, form, times=3)
 
 
+@pytest.mark.parametrize("moment", [1, 2, 3, 4])
+def test_killed_before_it_has_marked_its_folder_it_goes_on(
+    corpus: Path, exports: dict[Form, Path], tmp_path: Path, moment: int
+) -> None:
+    assert run_killed_at(CALL, [corpus, "hf", tmp_path / "out"], tmp_path / "out", moment).returncode == -signal.SIGKILL
+    assert export(corpus, "hf", tmp_path / "out").new
+    assert files_of(tmp_path / "out") == files_of(exports["hf"])
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("form", FORMS)
 def test_killed_at_fifteen_moments(corpus: Path, exports: dict[Form, Path], tmp_path: Path, form: Form) -> None:

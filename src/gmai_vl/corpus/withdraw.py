@@ -66,10 +66,10 @@ def withdraw(corpus: Path, source: str, search: Sequence[Path]) -> Withdrawal:
         raise UserError(f"{corpus}: the withdrawal of `{begun['source']}` was interrupted; finish that one first")
     entry = next((each for each in manifest["recipe"]["sources"] if each["name"] == source), None)
     _take_out(corpus, source)
-    if entry is not None:  # else the manifest was the last thing that was written
+    if entry is not None:  # else a killed withdrawal has written the manifest already
         manifest = _without(manifest, begun, entry, corpus)
-        write_cards(corpus, manifest)
-        write_json(corpus / "manifest.json", manifest)
+    write_cards(corpus, manifest)
+    write_json(corpus / "manifest.json", manifest)
     mark.unlink()
     after = read_manifest(corpus)
     left = next(each for each in reversed(after["withdrawn"]) if each["source"] == source)

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
@@ -113,7 +114,8 @@ def _done(out: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
                 what = f"{found.get('form')} of `{found.get('name')}` {str(found.get('fingerprint'))[:12]}"
                 raise UserError(f"{out}: holds another export ({what}); give another --out, or remove the folder")
             return found if name == DONE else None
-    if strangers := sorted(there):
+    # One that was killed while it wrote its mark has left a piece of that; it is cleared away below.
+    if strangers := sorted(name for name in there if not fnmatch(name, f".{MARK}.*.tmp")):
         raise UserError(f"{out}: holds `{strangers[0]}` and no export; give a new or an empty folder")
     return None
 
