@@ -1,18 +1,27 @@
 """Which samples a stage takes, and how they reach the model."""
 
+import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from review_sheets import fill_in, handed_out
 
+from gmai_vl.corpus import Corpus
+from gmai_vl.corpus.review.record import write_record
+from gmai_vl.corpus.review.scores import read_scores
+from gmai_vl.corpus.review.verdict import verdicts
+from gmai_vl.foundation import UserError
 from gmai_vl.model import ModelSettings, build_model, parts, set_trainable
 from gmai_vl.training.feed import one_ahead
-from gmai_vl.training.mixture import take
+from gmai_vl.training.mixture import take, training_examples, validation_examples
 from gmai_vl.training.optimizer import clip_gradients, make_optimizer, set_learning_rates
 from gmai_vl.training.precision import resolve_precision
+from gmai_vl.training.recipe import Stage
 
 NAMES = st.lists(st.text(max_size=5), max_size=60, unique=True)
 
@@ -88,3 +97,36 @@ def test_bf16_is_taken_by_itself_only_where_the_processor_has_it() -> None:
         pytest.skip("no /proc/cpuinfo to compare with")
     native = {"avx512_bf16", "amx_bf16", "bf16"} & set(features.read_text().split())
     assert resolve_precision("auto", cpu) == ("bf16" if native else "fp32")
+
+
+def stage_of(corpus: Path, **filters: object) -> tuple[Stage, dict[str, Corpus]]:
+    part = {"corpus": "c", **filters}
+    keys = {"name": "s", "train": ["projector"], "learning_rate": 1e-3, "global_batch": 1, "epochs": 1}
+    return Stage.model_validate(keys | {"validation": {"every": 1}, "mixture": [part]}), {"c": Corpus(corpus)}
+
+
+def test_quality_takes_sources_that_passed_their_review_only(tmp_path: Path) -> None:
+    corpus, _, sheets, review = handed_out(tmp_path)
+    stage, corpora = stage_of(corpus.path, quality="pass")
+    with pytest.raises(
+        UserError, match=r"corpus: was never reviewed \(no review.json\); review it with `gmai data rev"
+    ):
+        training_examples(stage, corpora, 0)
+
+    def verdicts_from(level_of: Callable[[str], int]) -> None:
+        fill_in(sheets, review, "Ann", level_of)
+        raters = read_scores(sheets, review).raters
+        write_record(corpus, review, raters, verdicts(review, raters, [], 3.0), 3.0)
+
+    verdicts_from(lambda source: 3 if source == "skin" else 4)
+    every, _ = stage_of(corpus.path)
+    for examples in (training_examples, validation_examples):
+        wanted = [each.sample.id for each in examples(every, corpora, 0) if each.sample.source == "skin"]
+        assert [each.sample.id for each in examples(stage, corpora, 0)] == wanted != []
+    verdicts_from(lambda source: 4)
+    with pytest.raises(UserError, match="of the 0 training samples of c that pass the filters is none"):
+        training_examples(stage, corpora, 0)
+    record = json.loads((corpus.path / "review.json").read_text())
+    (corpus.path / "review.json").write_text(json.dumps(record | {"fingerprint": "f" * 64}))
+    with pytest.raises(UserError, match=r"review.json: is of the corpus as it was before \(fingerprint ffffffffffff"):
+        training_examples(stage, corpora, 0)

@@ -55,6 +55,7 @@ def read(tmp_path: Path, data: dict[str, Any], *overrides: str) -> TrainRecipe:
         ("stages.0.mixture.0.ratio", 0, "stages[0].mixture[0].ratio"),
         ("stages.0.mixture.0.subsets", "[captions]", "did you mean `caption`"),
         ("stages.0.mixture.0.forms", "[presense]", "did you mean `presence`"),
+        ("stages.0.mixture.0.quality", "passed", "stages[0].mixture[0].quality: input should be 'pass'"),
         ("stages.0.name", "final", "stages[0].name: `final` is taken"),
         ("stages.0.name", "../up", "stages[0].name"),
         ("stages.0.validation.samples", 8, "stages[0].validation.every: is missing"),

@@ -1,25 +1,20 @@
 """One page to look through a corpus: a single HTML file that asks nothing of any network."""
 
-import base64
-import hashlib
-import io
 import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
 from gmai_vl.corpus.columns import NOT_GIVEN, TASKS
+from gmai_vl.corpus.page import jpeg_uri, page
 from gmai_vl.corpus.reader import Corpus
 from gmai_vl.corpus.schema import Row
 from gmai_vl.foundation import progress, write_text
@@ -63,23 +58,18 @@ def browse(corpus: Path, *, most_cases: int = MOST_CASES) -> Path:
         "checks": [json.loads(checks) for checks in shared.checks],
         "ledger": _ledger(opened.rows("ledger")),
     }
-    style, script = _asset("browse.css"), _asset("browse.js")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(_asset("browse.html")).render(
+    text = page(
+        "gmai_vl.corpus",
+        "browse",
+        data,
         manifest=opened.manifest,
         total=len(heads),
         held=len(cases),
         filters={name: _values(case[name] for case in cases) for name in _OF_CASES}
         | {name: _values(sample[name] for case in cases for sample in case["samples"]) for name in _OF_SAMPLES},
-        # Our own files, so no text of a source gets round the escaping; their hashes let nothing else run.
-        style=Markup(style),  # noqa: S704
-        script=Markup(script),  # noqa: S704
-        data=Markup(_json_in_html(data)),  # noqa: S704
-        policy="default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
-        f"style-src {_source_hash(style)}; script-src {_source_hash(script)}",
     )
     path = corpus / "browse.html"
-    write_text(path, page)
+    write_text(path, text)
     return path
 
 
@@ -114,7 +104,7 @@ def _case(corpus: Corpus, row: Row, written: Sequence[Row], shared: _Shared) -> 
         "sha256": row["image"],
         "deidentified": row["deidentified"] is not None,
         "negative": row["negative"],
-        "image": None if image is None else _data_uri(image),
+        "image": None if image is None else jpeg_uri(image),
         "shown": None if image is None else image.size,
         "labels": _labels(row, image),
         "facts": of_case,
@@ -223,26 +213,6 @@ def _thumbnail(pixels: NDArray[np.uint8]) -> Image.Image:
     return image
 
 
-def _data_uri(image: Image.Image) -> str:
-    stream = io.BytesIO()
-    image.save(stream, format="JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
-
-
 def _values(values: Iterable[str]) -> dict[str, int]:
     """Value -> how often, in the order of the alphabet."""
     return dict(sorted(Counter(values).items()))
-
-
-def _json_in_html(data: Any) -> str:
-    """Return JSON that no text in it can end: `<` never stands in it as it is."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def _asset(name: str) -> str:
-    return (files("gmai_vl.corpus") / name).read_text(encoding="utf-8")
-
-
-def _source_hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

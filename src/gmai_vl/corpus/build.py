@@ -7,19 +7,19 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gmai_vl import __version__
-from gmai_vl.corpus.engines import Engine, WorkerKilledError, make_parts
+from gmai_vl.corpus.engines import Engine, make_parts
 from gmai_vl.corpus.licences import check_allowed
 from gmai_vl.corpus.merge import check_quarantine, merge_parts
 from gmai_vl.corpus.parts import PARTS, Part, plan_parts
 from gmai_vl.corpus.reader import read_manifest
-from gmai_vl.corpus.recipe import DataRecipe, read_recipe, recipe_sha256
-from gmai_vl.foundation import UserError, write_json
+from gmai_vl.corpus.recipe import DataRecipe, TemplateWriter, read_recipe, recipe_sha256
+from gmai_vl.foundation import Interrupted, UserError, write_json
 
 _FOLDERS = ("images", "samples")
-_FILES = ("cases.parquet", "ledger.parquet", "prompts.jsonl", "card.md", "croissant.json")
+_FILES = ("cases.parquet", "ledger.parquet", "drafts.parquet", "prompts.jsonl", "card.md", "croissant.json")
 """What a build makes, besides its parts and the manifest."""
 
 
@@ -38,6 +38,9 @@ class Summary:
 
     reused_parts: int
 
+    texts: dict[str, Any] | None = None
+    """What became of the texts of a language model, as in the manifest; None where none wrote."""
+
     notes: tuple[str, ...] = ()
     """What is wrong with the input and yet does no harm, one line each."""
 
@@ -49,15 +52,23 @@ def build(
     engine: Engine = "local",
     workers: int = 1,
     licences: Collection[str] | None = None,
+    writer: Literal["template", "llm"] | None = None,
 ) -> Summary:
     """Build the corpus of a recipe in the folder `out`, or finish one that was interrupted.
 
     The result does not depend on `engine`, `workers` or interruptions. A finished corpus of the same recipe and tool
     version is left as it is. Raises UserError for a fault in the recipe, a source that cannot be read as the recipe
     says, more quarantine than it allows, an `out` that holds anything else, or a source whose licence is not among
-    `licences` (None: all).
+    `licences` (None: all). `writer` template lets the templates write where the recipe would have a model do it, llm is
+    an error unless the recipe says how.
     """
     recipe = read_recipe(recipe_path)
+    if writer == "llm" and recipe.writer.kind != "llm":
+        raise UserError(
+            f"{recipe_path}: writer: is `template`; --writer llm needs `kind: llm` with `url` and `model` there"
+        )
+    if writer == "template" and recipe.writer.kind != "template":
+        recipe = recipe.model_copy(update={"writer": TemplateWriter(answer_with=recipe.writer.answer_with)})
     if licences is not None:
         try:
             check_allowed({source.name: source.license for source in recipe.sources}, licences)
@@ -81,7 +92,7 @@ def build_recipe(
     with _only_builder(out):
         try:
             return _build(parts, recipe, out, engine, workers)
-        except WorkerKilledError:
+        except Interrupted:
             raise
         except UserError as error:
             # Files or recipe have to change before the next try, so nothing of this one may be taken for its result.
@@ -156,6 +167,7 @@ def _summary(out: Path, manifest: dict[str, Any], new_parts: int, reused_parts: 
         name=manifest["name"],
         counts=manifest["counts"],
         fingerprint=manifest["fingerprint"],
+        texts=manifest.get("texts"),
         new_parts=new_parts,
         reused_parts=reused_parts,
     )

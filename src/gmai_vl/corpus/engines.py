@@ -13,19 +13,31 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gmai_vl.corpus.parts import Part, make_part
-from gmai_vl.corpus.recipe import DataRecipe
-from gmai_vl.foundation import UserError, progress
+from gmai_vl.corpus.recipe import DataRecipe, LlmWriter, recipe_sha256
+from gmai_vl.endpoint import Client, in_order, store_path
+from gmai_vl.foundation import Interrupted, UserError, progress
 
 Engine = Literal["local", "ray"]
 
 
-class WorkerKilledError(UserError):
-    """A worker process died. What the build has made so far is sound and stays."""
+class WorkerKilledError(Interrupted):
+    """A worker process died."""
 
 
 def make_parts(parts: Sequence[Part], recipe: DataRecipe, out: Path, engine: Engine, workers: int) -> None:
-    """Make `parts` below `out`. Raises UserError for what a source raises, WorkerKilledError if a worker died."""
+    """Make `parts` below `out`. Raises UserError for what a source raises, Interrupted if a worker or an
+    endpoint gave out.
+
+    Where a language model writes, the parts are made here in as many threads as it answers requests at a time.
+    """
     if not parts:
+        return
+    if isinstance(recipe.writer, LlmWriter):
+        if engine == "ray":
+            raise UserError(
+                "--engine ray: a writer of kind `llm` works with the local engine, one account for all; leave it out"
+            )
+        _in_threads(parts, recipe, recipe.writer, out)
         return
     make: Callable[..., None] = _on_ray if engine == "ray" else _in_processes if workers > 1 else _here
     make(parts, recipe, out, workers, f"{recipe.name}: parts")
@@ -34,6 +46,14 @@ def make_parts(parts: Sequence[Part], recipe: DataRecipe, out: Path, engine: Eng
 def _here(parts: Sequence[Part], recipe: DataRecipe, out: Path, workers: int, label: str) -> None:
     for part in progress(parts, label, len(parts)):
         make_part(part, recipe, out)
+
+
+def _in_threads(parts: Sequence[Part], recipe: DataRecipe, writer: LlmWriter, out: Path) -> None:
+    purse = f"{recipe.name}-{recipe_sha256(recipe)[:16]}"
+    with Client(writer.endpoint, store_path(), purse) as client:
+        made = in_order(lambda part: make_part(part, recipe, out, client), parts, writer.concurrency)
+        for _ in progress(made, f"{recipe.name}: parts", len(parts)):
+            pass
 
 
 def _in_processes(parts: Sequence[Part], recipe: DataRecipe, out: Path, workers: int, label: str) -> None:

@@ -1,19 +1,14 @@
 """The page of the leak gate: what two sides have in common, side by side; one file that asks nothing of any network."""
 
-import base64
-import hashlib
-import io
 from collections import Counter
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 from PIL import Image
 
 from gmai_vl.corpus.leaks import Leak, Shown
+from gmai_vl.corpus.page import jpeg_uri, page
 from gmai_vl.corpus.reader import Corpus
 from gmai_vl.foundation import write_text
 from gmai_vl.sources.images import read_image
@@ -24,9 +19,9 @@ _SIDE = 240
 
 def write_page(corpus: Path, leaks: Sequence[Leak], path: Path) -> None:
     """Write what `corpus` has in common with others; of more than 200 leaks the first."""
-    style = _asset("leaks.css")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(_asset("leaks.html")).render(
+    text = page(
+        "gmai_vl.corpus",
+        "leaks",
         corpus=str(corpus),
         total=len(leaks),
         counts=dict(Counter(leak.evidence for leak in leaks)),
@@ -39,10 +34,8 @@ def write_page(corpus: Path, leaks: Sequence[Leak], path: Path) -> None:
             }
             for leak in leaks[:MOST_SHOWN]
         ],
-        style=Markup(style),  # noqa: S704  our own file
-        style_hash=f"'sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}'",
     )
-    write_text(path, page)
+    write_text(path, text)
 
 
 def _side(shown: Shown) -> dict[str, Any]:
@@ -57,10 +50,4 @@ def _thumbnail(shown: Shown) -> str | None:
     pixels = Corpus(place).image(shown.pixels) if is_corpus else read_image(place / shown.id)
     image = Image.fromarray(pixels)
     image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-    stream = io.BytesIO()
-    image.save(stream, format="JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
-
-
-def _asset(name: str) -> str:
-    return (files("gmai_vl.corpus") / name).read_text(encoding="utf-8")
+    return jpeg_uri(image)

@@ -14,16 +14,17 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from gmai_vl import __version__
+from gmai_vl.corpus.drafts import draft_counts, has_drafts
 from gmai_vl.corpus.fates import Fates, decide_fates
 from gmai_vl.corpus.fingerprint import fingerprint
 from gmai_vl.corpus.images import stored_images
-from gmai_vl.corpus.parts import Part
+from gmai_vl.corpus.parts import Part, tables_of
 from gmai_vl.corpus.publishing.card import write_cards
 from gmai_vl.corpus.recipe import DataRecipe, recipe_sha256
-from gmai_vl.corpus.schema import CASES, LEDGER, SAMPLES, Table
+from gmai_vl.corpus.schema import CASES, DRAFTS, LEDGER, SAMPLES, Table
 from gmai_vl.corpus.tables import count, table_rows
 from gmai_vl.foundation import UserError, atomic_file, visible, write_json, write_text
-from gmai_vl.writing import prompt_texts
+from gmai_vl.writing import llm_prompt_texts, prompt_texts
 
 ROWS_PER_FILE = 50_000
 _ROWS_PER_GROUP = 2_000
@@ -42,8 +43,10 @@ def merge_parts(parts: Sequence[Part], recipe: DataRecipe, corpus: Path) -> dict
 
     _write_cases(parts, fates, corpus)
     _write_samples(parts, fates, corpus)
+    if "drafts" in tables_of(recipe):
+        _write_drafts(parts, corpus)
     _write_ledger(parts, fates, corpus)
-    _write_prompts(corpus)
+    _write_prompts(corpus, by_model="drafts" in tables_of(recipe))
     for path in stored_images(corpus):
         if path.stem not in fates.contents:  # left by an interrupted build of files that have changed since
             path.unlink()
@@ -59,6 +62,8 @@ def merge_parts(parts: Sequence[Part], recipe: DataRecipe, corpus: Path) -> dict
         "fingerprint": fingerprint(table_rows(corpus, "samples"), table_rows(corpus, "ledger")),
         "use": "research use only, not for diagnosis",
     }
+    if has_drafts(corpus):
+        manifest["texts"] = draft_counts(corpus)
     write_cards(corpus, manifest)
     write_json(corpus / "manifest.json", manifest)
     return manifest
@@ -152,6 +157,15 @@ def _kept(parts: Sequence[Part], fates: Fates, corpus: Path, table: Table) -> It
         yield rows.filter(pa.array([side is not None for side in sides], pa.bool_()))
 
 
+def _write_drafts(parts: Sequence[Part], corpus: Path) -> None:
+    with (
+        atomic_file(corpus / "drafts.parquet") as temporary,
+        pq.ParquetWriter(temporary, DRAFTS, compression="zstd") as file,
+    ):
+        for group in _in_groups(part.read(corpus, "drafts") for part in parts):
+            file.write_table(group)
+
+
 def _write_ledger(parts: Sequence[Part], fates: Fates, corpus: Path) -> None:
     with atomic_file(corpus / "ledger.parquet") as temporary, pq.ParquetWriter(temporary, LEDGER) as file:
         for group in _in_groups(_judged(part.read(corpus, "ledger"), fates) for part in parts):
@@ -180,7 +194,7 @@ def _in_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(waiting)
 
 
-def _write_prompts(corpus: Path) -> None:
-    prompts = prompt_texts()
+def _write_prompts(corpus: Path, *, by_model: bool) -> None:
+    prompts = prompt_texts() | (llm_prompt_texts() if by_model else {})
     lines = [json.dumps({"prompt_id": key, "text": prompts[key]}, ensure_ascii=False) for key in sorted(prompts)]
     write_text(corpus / "prompts.jsonl", "".join(f"{line}\n" for line in lines))

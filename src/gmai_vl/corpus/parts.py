@@ -1,6 +1,7 @@
 """A part of a build: a few items of one source, read, written about and stored, wholly or not at all."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,15 +9,18 @@ import pyarrow as pa
 
 from gmai_vl import __version__
 from gmai_vl.corpus.images import store_image
-from gmai_vl.corpus.recipe import DataRecipe, recipe_sha256, source_root
-from gmai_vl.corpus.schema import SCHEMAS, Row, Table, case_row, sample_row
+from gmai_vl.corpus.recipe import DataRecipe, LlmWriter, TemplateWriter, recipe_sha256, source_root
+from gmai_vl.corpus.schema import SCHEMAS, Row, Table, case_row, draft_row, sample_row
+from gmai_vl.endpoint import Client
 from gmai_vl.foundation import BadItem, atomic_file, atomic_files, canonical_json, sha256_of_text
 from gmai_vl.records import Case, Rejected, Sample
 from gmai_vl.sources import SourceSpec, list_items, read_item
-from gmai_vl.writing import write_given, write_samples
+from gmai_vl.writing import Draft, write_given, write_samples, write_with_llm
 
 PARTS = ".parts"
 """Folder of an unfinished corpus."""
+
+_READING = threading.Lock()
 
 _FEWEST_ITEMS, _MOST_ITEMS = 4, 32
 _PARTS_PER_SOURCE = 64
@@ -35,7 +39,7 @@ class Part:
     """Hash of all that its tables depend on, as far as it can be told without reading the items."""
 
     def table_path(self, corpus: Path, table: Table) -> Path:
-        """Return where the table `cases`, `samples` or `ledger` of this part lies."""
+        """Return where the table of this part lies."""
         return corpus / PARTS / f"{self.number:06d}-{self.key[:16]}-{table}.arrow"
 
     def is_made(self, corpus: Path) -> bool:
@@ -68,19 +72,41 @@ def plan_parts(recipe: DataRecipe, recipe_path: Path) -> list[Part]:
     return parts
 
 
-def make_part(part: Part, recipe: DataRecipe, corpus: Path) -> None:
-    """Read the items, store the images, write the samples and then the three tables."""
-    rows: dict[Table, list[Row]] = {"cases": [], "samples": [], "ledger": []}
+def tables_of(recipe: DataRecipe) -> tuple[Table, ...]:
+    """Return the tables of a part and of the corpus; the ledger, which tells that a part is made, comes last."""
+    drafts: tuple[Table, ...] = ("drafts",) if isinstance(recipe.writer, LlmWriter) else ()
+    return ("cases", "samples", *drafts, "ledger")
+
+
+def make_part(part: Part, recipe: DataRecipe, corpus: Path, client: Client | None = None) -> None:
+    """Read the items, store the images, write the samples and then the tables.
+
+    `client` is whom a language model is asked through, where the recipe has one write; then parts may be made in
+    several threads of a process. Raises EndpointError if it cannot be asked.
+    """
+    rows: dict[Table, list[Row]] = {table: [] for table in tables_of(recipe)}
     with atomic_files() as temporary_for:
         for item in part.items:
-            for outcome in read_item(part.source, part.root, item):
+            for outcome in _read(part, item):
                 if isinstance(outcome, Rejected):
                     rows["ledger"].append(_ledger_row(part, outcome.item, outcome.outcome, outcome.reason))
-                elif _keep(outcome, part, recipe, rows) and outcome.has_image:
+                elif _keep(outcome, part, recipe, rows, client) and outcome.has_image:
                     store_image(corpus, outcome, temporary_for)
-    for table, schema in SCHEMAS.items():
+    for table, its_rows in rows.items():
         with atomic_file(part.table_path(corpus, table)) as temporary:
-            _write_table(pa.Table.from_pylist(rows[table], schema=schema), temporary)
+            _write_table(pa.Table.from_pylist(its_rows, schema=SCHEMAS[table]), temporary)
+
+
+def _read(part: Part, item: str) -> Iterator[Case | Rejected]:
+    """Read an item; one thread at a time, for not all decoders bear more."""
+    with _READING:
+        outcomes = iter(read_item(part.source, part.root, item))
+    while True:
+        with _READING:
+            outcome = next(outcomes, None)
+        if outcome is None:
+            return
+        yield outcome
 
 
 def _write_table(table: pa.Table, path: Path) -> None:
@@ -89,12 +115,18 @@ def _write_table(table: pa.Table, path: Path) -> None:
         file.write_table(table)
 
 
-def _keep(case: Case, part: Part, recipe: DataRecipe, rows: dict[Table, list[Row]]) -> bool:
+def _keep(case: Case, part: Part, recipe: DataRecipe, rows: dict[Table, list[Row]], client: Client | None) -> bool:
     """Write about a case; say whether there was anything to write."""
     try:
-        samples = _written(case, recipe)
+        samples, drafts = _written(case, recipe, client)
     except BadItem as bad:
         rows["ledger"].append(_ledger_row(part, case.item, "quarantined", str(bad)))
+        return False
+    if drafts:
+        rows["drafts"] += map(draft_row, drafts)
+    if not samples and drafts:
+        reason = f"none of {len(drafts)} texts of the model could be used"
+        rows["ledger"].append(_ledger_row(part, case.item, "quarantined", reason))
         return False
     if not samples:
         reason = f"nothing can be written about it for the subsets {', '.join(recipe.subsets)}"
@@ -106,20 +138,26 @@ def _keep(case: Case, part: Part, recipe: DataRecipe, rows: dict[Table, list[Row
     return True
 
 
-def _written(case: Case, recipe: DataRecipe) -> list[Sample]:
+def _written(case: Case, recipe: DataRecipe, client: Client | None) -> tuple[list[Sample], Sequence[Draft]]:
     """Write what the annotation allows, then what the source itself asks and answers."""
-    subsets, answer_with = recipe.subsets, recipe.writer.answer_with
+    subsets, writer = recipe.subsets, recipe.writer
     samples: list[Sample] = []
-    if case.task != "qa":
+    drafts: Sequence[Draft] = ()
+    if case.task != "qa" and isinstance(writer, LlmWriter):
+        assert client is not None, "a model writes through a client"
+        written = write_with_llm(case, client=client, options=writer.options, seed=recipe.seed, subsets=subsets)
+        samples, drafts = list(written.samples), written.drafts
+    elif case.task != "qa" and isinstance(writer, TemplateWriter):
         samples = write_samples(
             case,
             seed=recipe.seed,
             languages=recipe.languages,
             subsets=subsets,
-            answer_with=answer_with,
-            further=recipe.writer.further,
+            answer_with=writer.answer_with,
+            further=writer.further,
         )
-    return samples + write_given(case, subsets=subsets, answer_with=answer_with, first_number=len(samples))
+    given = write_given(case, subsets=subsets, answer_with=writer.answer_with, first_number=len(samples))
+    return samples + given, drafts
 
 
 def _ledger_row(part: Part, item: str, outcome: str, reason: str | None) -> Row:

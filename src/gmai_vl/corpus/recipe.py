@@ -2,14 +2,16 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from gmai_vl.endpoint import EndpointSettings
 from gmai_vl.foundation import Settings, canonical_json, load_settings, read_yaml, sha256_of_text
 from gmai_vl.records import Split, Subset
 from gmai_vl.sources import SourceSpec
 from gmai_vl.vocabulary import Language
+from gmai_vl.writing import LlmOptions
 
 NAME = r"[\w.-]+"
 """Names stand in ids and file names."""
@@ -44,8 +46,8 @@ class SplitShares(Settings):
         return {"train": self.train, "val": self.val, "test": self.test}
 
 
-class Writer(Settings):
-    """Who writes the texts."""
+class TemplateWriter(Settings):
+    """Texts composed of the annotation by templates."""
 
     kind: Literal["template"] = "template"
     answer_with: Literal["letter", "text"] = "letter"
@@ -54,6 +56,51 @@ class Writer(Settings):
     further: bool = True
     """Whether there are questions of the further forms, at most two of a case in each subset: relations, contact,
     laterality, measures, the largest, the closest, and others."""
+
+
+class LlmWriter(EndpointSettings):
+    """Texts by a language model behind an OpenAI-compatible server, guided by the annotation and held against it."""
+
+    kind: Literal["llm"]
+    answer_with: Literal["letter", "text"] = "letter"
+    """As of the template writer, for questions that the source itself asks."""
+
+    zh_share: Share = 0.3
+    """Share of the texts that are translated into Chinese besides (0.3: arXiv 2411.14522, section 3.1)."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
+    send_images: bool = True
+    """Whether the model sees the image, or only what the annotation tells."""
+
+    image_side: Annotated[int, Field(ge=32, le=8192)] = 1024
+    """Longest side in pixels of the image that is sent."""
+
+    @property
+    def options(self) -> LlmOptions:
+        """How the model is to write."""
+        return LlmOptions(
+            zh_share=self.zh_share,
+            temperature=self.temperature,
+            send_images=self.send_images,
+            image_side=self.image_side,
+        )
+
+    @property
+    def endpoint(self) -> EndpointSettings:
+        """The settings of the endpoint alone."""
+        return EndpointSettings(**{name: getattr(self, name) for name in EndpointSettings.model_fields})
+
+
+_CHANGES_NO_TEXT = frozenset(EndpointSettings.model_fields) - {"model", "structured"}
+"""Where and how fast a model is asked, and what it may cost, is not what a corpus is made of."""
+
+
+def _tagged(writer: Any) -> Any:
+    return {"kind": "template", **writer} if isinstance(writer, dict) else writer
+
+
+Writer = Annotated[TemplateWriter | LlmWriter, Field(discriminator="kind"), BeforeValidator(_tagged)]
+"""Who writes the texts; the template writer where no kind is given."""
 
 
 class DataRecipe(Settings):
@@ -66,7 +113,7 @@ class DataRecipe(Settings):
 
     subsets: Annotated[tuple[Subset, ...], Field(min_length=1)] = get_args(Subset)
     split: SplitShares = SplitShares()
-    writer: Writer = Writer()
+    writer: Writer = TemplateWriter()
     near_duplicates: Literal["tie", "keep"] = "tie"
     """tie: pictures that look the same stand on one side of the split, with all pictures of their patients. keep: they
     are not looked for. Pixel-equal pictures are kept once in any case."""
@@ -87,6 +134,12 @@ class DataRecipe(Settings):
             raise ValueError(f"two sources are called `{twice[0]}`; give each its own name")
         return self
 
+    @model_validator(mode="after")
+    def _model_writes_english(self) -> "DataRecipe":
+        if isinstance(self.writer, LlmWriter) and self.languages.get("en") != 1:
+            raise ValueError("a writer of kind `llm` writes English and translates; write `languages: {en: 1.0}`")
+        return self
+
 
 def read_recipe(path: Path) -> DataRecipe:
     """Read a recipe. Raises UserError with file, key and fix for the first fault; does not look into the sources."""
@@ -99,5 +152,11 @@ def source_root(recipe_path: Path, source: SourceSpec) -> Path:
 
 
 def recipe_sha256(recipe: DataRecipe) -> str:
-    """Return the hash of what a recipe says: not of its comments, order of keys, or defaults left out."""
-    return sha256_of_text(canonical_json(recipe.model_dump(mode="json")))
+    """Return the hash of what a recipe says: not of its comments, order of keys, or defaults left out.
+
+    Address, speed and budget of an endpoint do not enter it: a build may go on after they were changed.
+    """
+    said = recipe.model_dump(mode="json")
+    if isinstance(recipe.writer, LlmWriter):
+        said["writer"] = {key: value for key, value in said["writer"].items() if key not in _CHANGES_NO_TEXT}
+    return sha256_of_text(canonical_json(said))

@@ -13,9 +13,10 @@ from gmai_vl.foundation import canonical_json, sha256_of_text
 from gmai_vl.records import Box, Case, Conversation, Finding, ImageRef, Provenance, Published, Region, Sample, Turn
 from gmai_vl.sources.rle import decode_mask, encode_mask
 from gmai_vl.vocabulary import Term
+from gmai_vl.writing import Draft
 
 Row = dict[str, Any]
-Table = Literal["cases", "samples", "ledger"]
+Table = Literal["cases", "samples", "ledger", "drafts"]
 
 _TERM = pa.struct([("en", pa.string()), ("zh", pa.string())])
 _BOX = pa.list_(pa.int32())
@@ -95,7 +96,22 @@ SAMPLES = pa.schema(
 
 LEDGER = pa.schema([("source", pa.string()), ("item", pa.string()), ("outcome", pa.string()), ("reason", pa.string())])
 
-SCHEMAS: dict[Table, pa.Schema] = {"cases": CASES, "samples": SAMPLES, "ledger": LEDGER}
+DRAFTS = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("case_id", pa.string()),
+        ("source", pa.string()),
+        ("route", pa.string()),
+        ("language", pa.string()),
+        ("writer", pa.string()),
+        ("prompt_id", pa.string()),
+        ("outcome", pa.string()),
+        ("failed", pa.list_(pa.struct([("text", pa.string()), ("faults", pa.string())]))),
+    ]
+)
+"""What became of every text that a language model was asked for; only a corpus of such a writer has this table."""
+
+SCHEMAS: dict[Table, pa.Schema] = {"cases": CASES, "samples": SAMPLES, "ledger": LEDGER, "drafts": DRAFTS}
 
 
 def case_row(case: Case) -> Row:
@@ -199,6 +215,12 @@ def sample_row(sample: Sample) -> Row:
         "facts": canonical_json(sample.provenance.facts),
         "checks": canonical_json(sample.provenance.checks),
     }
+
+
+def draft_row(draft: Draft) -> Row:
+    """Return the row of a draft."""
+    failed = [{"text": attempt.text, "faults": canonical_json(attempt.faults)} for attempt in draft.failed]
+    return {name: getattr(draft, name) for name in DRAFTS.names} | {"failed": failed}
 
 
 def sample_of(row: Row) -> Sample:

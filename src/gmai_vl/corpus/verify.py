@@ -12,9 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from gmai_vl.corpus.drafts import draft_counts, draft_findings, has_drafts
 from gmai_vl.corpus.fingerprint import fingerprint
 from gmai_vl.corpus.images import load_image, stored_images
 from gmai_vl.corpus.reader import WITHDRAWING
+from gmai_vl.corpus.review.record import faults_of_record
 from gmai_vl.corpus.schema import SCHEMAS, Row, case_of, content_of, letters, sample_of
 from gmai_vl.corpus.tables import count, table_files, table_rows
 from gmai_vl.foundation import BadItem, UserError, progress, visible
@@ -97,6 +99,8 @@ def _unreadable_files(corpus: Path) -> Iterator[str]:
     if not table_files(corpus, "samples"):
         yield "samples: no Parquet file"
     for table, schema in SCHEMAS.items():
+        if table == "drafts" and not has_drafts(corpus):
+            continue
         for path in table_files(corpus, table):
             place = path.relative_to(corpus)
             try:
@@ -191,16 +195,20 @@ def _samples(corpus: Path, cases: dict[str, _Known]) -> Iterator[str]:
             # What is not well formed cannot be held against the annotation.
             faults += _against_case(row, known) if faults else [*_against_case(row, known), *_text(row, known)]
         yield from (f"{name}: {fault}" for fault in faults)
+    if has_drafts(corpus):
+        yield from draft_findings(corpus, ids, set(cases))
     for case_id in sorted(cases.keys() - {row["case_id"] for row in table_rows(corpus, "samples", ("case_id",))}):
         yield f"case {case_id}: no sample speaks of it"
 
 
 def _against_case(row: Row, known: _Known) -> Iterator[str]:
     case = known.case
-    if row["images"] != ([] if known.image is None else [known.image]):
-        yield f"its images are not that of its case, {known.image}"
-    if (row["width"], row["height"]) != (case.width, case.height):
-        yield f"says {row['width']}x{row['height']}, its case {case.width}x{case.height}"
+    is_text = row["subset"].startswith("text-")
+    image, size = (None, (0, 0)) if is_text else (known.image, (case.width, case.height))
+    if row["images"] != ([] if image is None else [image]):
+        yield f"its images are not that of its case, {image}"
+    if (row["width"], row["height"]) != size:
+        yield f"says {row['width']}x{row['height']}, its case {size[0]}x{size[1]}"
     if row["split"] != known.split:
         yield f"split {row['split']}, but its case is in {known.split}"
     for key in ("source", "license", "patient_id", "modality", "department", "clinical_task", "task"):
@@ -299,9 +307,15 @@ def _manifest(corpus: Path) -> Iterator[str]:
     manifest = json.loads((corpus / "manifest.json").read_text(encoding="utf-8"))
     if manifest["counts"] != count(corpus):
         yield f"manifest.json: counts are not those of the tables, {json.dumps(count(corpus), sort_keys=True)}"
+    by_model = manifest.get("recipe", {}).get("writer", {}).get("kind") == "llm"
+    if by_model != has_drafts(corpus):
+        yield "drafts.parquet: is missing" if by_model else "drafts.parquet: is there, and no model wrote"
+    elif by_model and manifest.get("texts") != draft_counts(corpus):
+        yield "manifest.json: texts are not those of drafts.parquet"
     own = fingerprint(table_rows(corpus, "samples"), table_rows(corpus, "ledger"))
     if manifest["fingerprint"] != own:
         yield f"manifest.json: fingerprint {manifest['fingerprint']} is not that of samples and ledger, {own}"
+    yield from faults_of_record(corpus, manifest)
 
 
 def _is_inside(box: list[int], width: int, height: int) -> bool:

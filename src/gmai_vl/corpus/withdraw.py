@@ -11,10 +11,12 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gmai_vl.corpus.drafts import draft_counts, has_drafts
 from gmai_vl.corpus.fingerprint import fingerprint
 from gmai_vl.corpus.images import stored_images
 from gmai_vl.corpus.publishing.card import write_cards
 from gmai_vl.corpus.reader import WITHDRAWING, read_manifest
+from gmai_vl.corpus.review.record import forget_source
 from gmai_vl.corpus.schema import Row, Table
 from gmai_vl.corpus.tables import count, open_table, table_files, table_rows
 from gmai_vl.foundation import UserError, atomic_file, canonical_json, nearest, sha256_of_text, write_json
@@ -28,7 +30,7 @@ _MADE_FROM_TABLES = ("browse.html", "card.md", "croissant.json", "stats")
 class Descendant:
     """Something on disk that holds the withdrawn source, or was trained on it."""
 
-    kind: Literal["corpus", "checkpoint", "run"]
+    kind: Literal["corpus", "checkpoint", "run", "review sheets"]
     path: Path
     why: str
 
@@ -42,7 +44,7 @@ class Withdrawal:
     fingerprint_before: str
     fingerprint: str
     descendants: tuple[Descendant, ...]
-    """Other corpora with the source, and checkpoints and runs made from this corpus before the withdrawal."""
+    """Other corpora with the source; checkpoints, runs and sheets made from this corpus before the withdrawal."""
 
 
 def withdraw(corpus: Path, source: str, search: Sequence[Path]) -> Withdrawal:
@@ -68,6 +70,7 @@ def withdraw(corpus: Path, source: str, search: Sequence[Path]) -> Withdrawal:
     _take_out(corpus, source)
     if entry is not None:  # else a killed withdrawal has written the manifest already
         manifest = _without(manifest, begun, entry, corpus)
+        forget_source(corpus, source, begun["fingerprint"], manifest["fingerprint"])
     write_cards(corpus, manifest)
     write_json(corpus / "manifest.json", manifest)
     mark.unlink()
@@ -109,7 +112,8 @@ def _take_out(corpus: Path, source: str) -> None:
             for row, twin in zip(rows, is_twin, strict=True)
         ]
 
-    for table in ("samples", "cases"):
+    tables: tuple[Table, ...] = ("samples", "cases", "drafts") if has_drafts(corpus) else ("samples", "cases")
+    for table in tables:
         for path in table_files(corpus, table):
             _rewrite(path, table, others)
     _rewrite(corpus / "ledger.parquet", "ledger", lambda rows: without_twins(others(rows)))
@@ -141,13 +145,18 @@ def _without(manifest: dict[str, Any], begun: dict[str, Any], entry: dict[str, A
         "sources": [source for source in manifest["recipe"]["sources"] if source["name"] != entry["name"]]
     }
     left = begun | {"url": entry.get("url"), "license": entry.get("license")}
-    return manifest | {
-        "recipe": recipe,
-        "recipe_sha256": sha256_of_text(canonical_json(recipe)),
-        "counts": count(corpus),
-        "fingerprint": fingerprint(table_rows(corpus, "samples"), table_rows(corpus, "ledger")),
-        "withdrawn": [*manifest.get("withdrawn", ()), left],
-    }
+    texts = {"texts": draft_counts(corpus)} if has_drafts(corpus) else {}
+    return (
+        manifest
+        | texts
+        | {
+            "recipe": recipe,
+            "recipe_sha256": sha256_of_text(canonical_json(recipe)),
+            "counts": count(corpus),
+            "fingerprint": fingerprint(table_rows(corpus, "samples"), table_rows(corpus, "ledger")),
+            "withdrawn": [*manifest.get("withdrawn", ()), left],
+        }
+    )
 
 
 def _descendants(corpus: Path, left: dict[str, Any], search: Sequence[Path]) -> Iterator[Descendant]:
@@ -161,6 +170,8 @@ def _descendants(corpus: Path, left: dict[str, Any], search: Sequence[Path]) -> 
             yield Descendant(kind="checkpoint", path=folder, why=why)
             if (folder.parent / "log.jsonl").is_file():
                 runs.setdefault(folder.parent, why)
+        if {"sheet.html", "review.json"} <= set(files) and (why := _why(folder / "review.json", _shows_source, left)):
+            yield Descendant(kind="review sheets", path=folder, why=why)
     yield from (Descendant(kind="run", path=run, why=why) for run, why in runs.items())
 
 
@@ -190,6 +201,11 @@ def _holds_source(manifest: Any, left: dict[str, Any]) -> str | None:
         if entry["name"] == left["source"]:
             return f"has a source of the name `{left['source']}`"
     return None
+
+
+def _shows_source(sheets: Any, left: dict[str, Any]) -> str | None:
+    shown = sum(pair["source"] == left["source"] for pair in sheets["pairs"])
+    return f"shows {shown} pairs of a source of the name `{left['source']}`" if shown else None
 
 
 def _was_trained_on(provenance: Any, left: dict[str, Any]) -> str | None:

@@ -1,7 +1,7 @@
 """What every room stands on: errors, safe files, checked settings, progress, seeded choice."""
 
 from gmai_vl.foundation.chance import stable_fraction, stable_rng, stable_shuffle
-from gmai_vl.foundation.errors import BadItem, UserError, nearest, visible
+from gmai_vl.foundation.errors import BadItem, Interrupted, UserError, nearest, visible
 from gmai_vl.foundation.files import (
     atomic_file,
     atomic_files,
@@ -17,6 +17,7 @@ from gmai_vl.foundation.settings import Settings, load_settings, read_yaml
 
 __all__ = [
     "BadItem",
+    "Interrupted",
     "Settings",
     "UserError",
     "atomic_file",

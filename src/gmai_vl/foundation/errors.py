@@ -11,6 +11,10 @@ class UserError(Exception):
     """
 
 
+class Interrupted(UserError):  # noqa: N818  it says what happened to the work
+    """The work could not go on: a server, a budget or a worker gave out. What has been made so far stays as it is."""
+
+
 class BadItem(Exception):  # noqa: N818  it says what the item is, not that the program failed
     """One item of a source cannot be used. It goes to the quarantine with this message as its reason."""
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gmai_vl.corpus import Corpus
+from gmai_vl.corpus.review.record import passed_sources
 from gmai_vl.foundation import UserError, stable_fraction
 from gmai_vl.records import Sample, Split
 from gmai_vl.training.recipe import MixturePart, Stage
@@ -66,7 +67,12 @@ def validation_examples(stage: Stage, corpora: Mapping[str, Corpus], seed: int) 
 
 
 def _filtered(part: MixturePart, corpora: Mapping[str, Corpus], split: Split) -> list[Sample]:
-    samples = corpora[part.corpus].samples(split=split, subsets=part.subsets, languages=part.languages)
-    if part.forms is None:
-        return samples
-    return [sample for sample in samples if sample.provenance.facts.get("form") in part.forms]
+    """Return the samples of one side that pass the filters. Raises UserError if `quality` asks what no review tells."""
+    corpus = corpora[part.corpus]
+    samples = corpus.samples(split=split, subsets=part.subsets, languages=part.languages)
+    if part.forms is not None:
+        samples = [sample for sample in samples if sample.provenance.facts.get("form") in part.forms]
+    if part.quality == "pass":
+        passed = passed_sources(corpus)
+        samples = [sample for sample in samples if sample.source in passed]
+    return samples

@@ -36,6 +36,9 @@ class MixturePart(Settings):
     forms: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Forms to take, such as caption, modality, presence; all by default."""
 
+    quality: Literal["pass"] | None = None
+    """pass: of sources only that `gmai data review` gave the verdict pass; all by default."""
+
     @field_validator("subsets")
     @classmethod
     def _subsets_exist(cls, subsets: tuple[str, ...] | None) -> tuple[str, ...] | None:

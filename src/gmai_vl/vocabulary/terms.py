@@ -71,6 +71,12 @@ def _wider(name: str) -> frozenset[str]:
     return frozenset(wider)
 
 
+@cache
+def all_terms() -> tuple[Term, ...]:
+    """Return all anatomy and findings, in the order of the file; the names of taxonomies are not among them."""
+    return tuple(entry for branch, entry, _ in _rows() if branch not in _TAXONOMIES | {"negative", "view plane"})
+
+
 MODALITIES: tuple[Term, ...] = _branches()["modality"]
 """The 13 imaging modalities (arXiv 2411.14522, Table 3 and Figure 3a)."""
 
@@ -141,7 +147,7 @@ def siblings(label: Term) -> tuple[Term, ...]:
 
 
 @lru_cache(maxsize=1 << 16)
-def _is_within(one: Term, other: Term) -> bool:
+def is_within(one: Term, other: Term) -> bool:
     """Say whether `one` is a kind of `other`, a part of it or something that lies in it, or has all words of its name.
 
     Where there is a glioma, there is a brain tumor; where there is a liver cyst, there is a liver.
@@ -153,7 +159,7 @@ def _is_within(one: Term, other: Term) -> bool:
 @lru_cache(maxsize=1 << 16)
 def overlap(one: Term, other: Term) -> bool:
     """Say whether both names may be right for one thing: one is within the other, or they read alike in Chinese."""
-    return _is_within(one, other) or _is_within(other, one) or _reads_alike(one, other)
+    return is_within(one, other) or is_within(other, one) or _reads_alike(one, other)
 
 
 def akin(one: Term, other: Term) -> bool:
@@ -172,7 +178,7 @@ def may_come_with(label: Term, given: Term) -> bool:
     It may if `given` is within it, and also if it is a finer kind of `given`, which the annotator may have left open:
     a glioma where a brain tumor is. But where a liver is annotated and no liver cyst, there is none.
     """
-    return _is_within(given, label) or akin(label, given)
+    return is_within(given, label) or akin(label, given)
 
 
 def _reads_alike(one: Term, other: Term) -> bool:

@@ -3,6 +3,7 @@
 from gmai_vl.writing.asks import FORMS
 from gmai_vl.writing.facts import CaseFacts, FindingFacts, facts_of
 from gmai_vl.writing.given import write_given
+from gmai_vl.writing.llm import Draft, LlmOptions, Written, llm_prompt_texts, write_with_llm
 from gmai_vl.writing.markup import box_markup, boxes_markup, grounding_markup, parse_boxes, share_box
 from gmai_vl.writing.phrases import prompt_texts
 from gmai_vl.writing.templates import write_samples
@@ -12,17 +13,22 @@ from gmai_vl.writing.verify_facts import MeasuredCase, measured
 __all__ = [
     "FORMS",
     "CaseFacts",
+    "Draft",
     "FindingFacts",
+    "LlmOptions",
     "MeasuredCase",
+    "Written",
     "box_markup",
     "boxes_markup",
     "check_sample",
     "facts_of",
     "grounding_markup",
+    "llm_prompt_texts",
     "measured",
     "parse_boxes",
     "prompt_texts",
     "share_box",
     "write_given",
     "write_samples",
+    "write_with_llm",
 ]

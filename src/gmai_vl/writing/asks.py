@@ -39,8 +39,16 @@ FurtherForm = Literal[
 
 Form = Literal[CoreForm, FurtherForm]
 
-FORMS: tuple[str, ...] = ("caption", "region-caption", *get_args(CoreForm), *get_args(FurtherForm), "dialogue", "given")
-"""All that a sample can be; given: what the source itself asks and answers."""
+FORMS: tuple[str, ...] = (
+    "caption",
+    "region-caption",
+    *get_args(CoreForm),
+    *get_args(FurtherForm),
+    "dialogue",
+    "given",
+    "written",
+)
+"""All that a sample can be; given: what the source itself asks and answers, written: in the words of a model."""
 
 T = TypeVar("T")
 

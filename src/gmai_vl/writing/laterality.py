@@ -86,14 +86,15 @@ def laterality_of(finding: Finding, case: Case) -> Side | None:
 
 
 def _shown_side(finding: Finding, case: Case) -> Side | None:
-    if case.plane not in ("axial", "coronal") or finding.box is None or not _shows_whole_width(case):
+    if case.plane not in ("axial", "coronal") or finding.box is None or not shows_whole_width(case):
         return None
     if finding.box[2] <= (0.5 - OFF_MIDDLE) * case.width:
         return "right"
     return "left" if finding.box[0] >= (0.5 + OFF_MIDDLE) * case.width else None
 
 
-def _shows_whole_width(case: Case) -> bool:
+def shows_whole_width(case: Case) -> bool:
+    """Say whether a case shows a head or trunk from one side to the other, as far as its pixel pitch tells."""
     if case.body_part is None or case.spacing_mm is None:
         return False
     needed = WHOLE_WIDTH_MM.get(case.body_part.en.lower())

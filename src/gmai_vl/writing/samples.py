@@ -25,17 +25,19 @@ def sample_about(
     answer: str | None,
     provenance: Provenance,
     regions: tuple[Region, ...] = (),
+    shown: bool = True,
 ) -> Sample:
-    """Return sample number `number` of `case`, not yet checked."""
+    """Return sample number `number` of `case`, not yet checked; without its image unless that is `shown`."""
+    shown = shown and case.has_image
     return Sample(
-        id=_sample_id(case, number),
+        id=sample_id(case, number),
         subset=subset,
         kind=kind,
         granularity=granularity,
         language=language,
-        images=(case.image_sha256,) if case.has_image else (),
-        width=case.width,
-        height=case.height,
+        images=(case.image_sha256,) if shown else (),
+        width=case.width if shown else 0,
+        height=case.height if shown else 0,
         turns=turns,
         options=None if options is None else dict(options),
         answer=answer,
@@ -68,7 +70,7 @@ def _checked(sample: Sample, case: MeasuredCase) -> Sample:
     return replace(sample, provenance=replace(sample.provenance, checks=checks))
 
 
-def _sample_id(case: Case, number: int) -> str:
+def sample_id(case: Case, number: int) -> str:
     """Return `2d#cls#x-ray#source#folder#label#file#n`, each part with `#`, `%` and control characters escaped."""
     labels = sorted({finding.label.en for finding in case.findings}) or [case.negative.en if case.negative else ""]
     parts = (

@@ -7,6 +7,7 @@ from typing import Any
 
 from gmai_vl.records import Case, Conversation, Finding, Published, Sample
 from gmai_vl.vocabulary import Language, Term, branch, may_come_with, overlap, siblings
+from gmai_vl.writing.claims.written import check_written
 from gmai_vl.writing.facts import NO, NO_FINDING, YES
 from gmai_vl.writing.laterality import PATIENT_SIDES
 from gmai_vl.writing.markup import ShareBox, parse_boxes, share_box
@@ -61,6 +62,8 @@ def check_sample(sample: Sample, case: Case) -> Checks:
     told = sample.provenance.facts
     if told["form"] == "given":
         return _check_given(sample, case)
+    if told["form"] == "written":
+        return check_written(sample, case)
     texts = [turn.text for turn in sample.turns]
     if told["form"] != "dialogue":
         return _check(told, texts[0], texts[1], sample.language, case)

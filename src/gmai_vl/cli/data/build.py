@@ -1,7 +1,8 @@
 """`gmai data build`."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:  # the corpus's libraries are loaded by the commands that need
 def build(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="Data recipe (YAML).")],
     out: Annotated[Path, typer.Option(metavar="CORPUS", help="Folder of the corpus.")],
+    writer: Annotated[
+        Literal["template", "llm"] | None,
+        typer.Option(help="llm: the model of the recipe's `writer`. template: none. Without it, as the recipe says."),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes; the corpus is the same for any number.")] = 1,
     engine: Annotated[
         Literal["local", "ray"], typer.Option(help="local: processes here. ray: the cluster of RAY_ADDRESS.")
@@ -30,7 +35,7 @@ def build(
     from gmai_vl.corpus import build as build_corpus
 
     licences = None if allow_licenses is None else [name.strip() for name in allow_licenses.split(",")]
-    print_summary(build_corpus(recipe, out, engine=engine, workers=workers, licences=licences), json)
+    print_summary(build_corpus(recipe, out, engine=engine, workers=workers, licences=licences, writer=writer), json)
 
 
 def print_summary(summary: "Summary", json: Path | None) -> None:
@@ -49,9 +54,21 @@ def print_summary(summary: "Summary", json: Path | None) -> None:
             "samples": counts["samples_by_split"],
         },
     )
+    if summary.texts:
+        print_texts(summary.texts)
     for note in summary.notes:
         typer.echo(note)
     typer.echo(f"fingerprint {summary.fingerprint}")
     result = {"corpus": str(out), "name": summary.name, "counts": counts, "fingerprint": summary.fingerprint}
     result |= {"notes": list(summary.notes)} if summary.notes else {}
-    write_result(json, result)
+    write_result(json, result | ({"texts": summary.texts} if summary.texts else {}))
+
+
+def print_texts(texts: Mapping[str, Any]) -> None:
+    """Print what became of a model's texts, and which checks failed."""
+    counted = ("texts", "kept", "rewritten", "quarantined")
+    print_table("texts of the model", {key: {name: entry[key] for name, entry in texts.items()} for key in counted})
+    for key, title in (("failed_at_first", "checks failed at first"), ("failed_at_last", "checks failed at last")):
+        checks = sorted({check for entry in texts.values() for check in entry[key]})
+        total = {check: sum(entry[key].get(check, 0) for entry in texts.values()) for check in checks}
+        print_table(title, {"texts": total})

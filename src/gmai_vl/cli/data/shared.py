@@ -10,8 +10,8 @@ CorpusFolder = Annotated[Path, typer.Argument(metavar="CORPUS", help="Folder of 
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result there as JSON.")]
 
 
-def print_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> None:
-    """Print value -> number, a column for each entry of `columns`; what a column lacks stays empty."""
+def print_table(title: str, columns: Mapping[str, Mapping[str, float | str]]) -> None:
+    """Print value -> number or word, a column for each entry of `columns`; what a column lacks stays empty."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -22,14 +22,14 @@ def print_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> None:
     for name in columns:
         table.add_column(name, justify="right")
     for value in dict.fromkeys(value for numbers in columns.values() for value in numbers):
-        table.add_row(Text(visible(value)), *(_number(numbers.get(value)) for numbers in columns.values()))
+        table.add_row(Text(visible(value)), *(_cell(numbers.get(value)) for numbers in columns.values()))
     console = Console()
     console.print(table)
     console.print()
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:,}"
+def _cell(value: float | str | None) -> str:
+    return value if isinstance(value, str) else "" if value is None else f"{value:,}"
 
 
 def print_step(step: str, content: Any) -> None:

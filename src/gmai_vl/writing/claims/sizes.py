@@ -1,0 +1,101 @@
+"""Holds against a case how large a text says a thing is, and of what degree."""
+
+import re
+from collections.abc import Iterator
+
+from gmai_vl.vocabulary import Language
+from gmai_vl.writing.claims.reading import Statement, names_of
+from gmai_vl.writing.claims.subjects import Subjects
+
+_PART = re.compile(
+    r" (?:fraction|share|part|portion|area) of (?:the|this) (?:whole |entire )?(?:image|picture|frame|field|view)\b"
+)
+
+_SMALL_BELOW, _LARGE_FROM = 0.04, 0.06
+"""Shares of the image between which a thing may be called small or large: only clear cases count."""
+
+_SIZES = {
+    "en": {
+        "small": re.compile(r"\b(?:small|tiny|minute|little|diminutive)\b"),
+        "large": re.compile(r"\b(?:large|huge|big|extensive|sizeable|sizable|massive|enormous|giant)\b"),
+    },
+    "zh": {
+        "small": re.compile("较小|很小|微小|小型|细小|小的|极小|小(?=息肉|结节|肿瘤|肿块|病灶|囊肿)"),
+        "large": re.compile("较大|很大|巨大|大型|大的|大片|大(?=息肉|结节|肿瘤|肿块|病灶|囊肿)"),
+    },
+}
+_DEGREE = {
+    "en": re.compile(
+        r"\b(mild|moderate|severe|advanced|(?:poorly|moderately|well) differentiated|grade \w+|"
+        r"stage \w+|early stage|late stage|proliferative|marked)\b"
+    ),
+    "zh": re.compile("(轻度|中度|重度|低分化|中分化|高分化|晚期|早期|严重)"),
+}
+
+
+def size_faults(statement: Statement, language: Language, subjects: Subjects) -> Iterator[tuple[str, str]]:
+    """Yield check and reason for every size or degree that is clearly not that of what it is said of."""
+    yield from _sizes(statement, language, subjects)
+    yield from _degrees(statement, language, subjects)
+
+
+def _sizes(statement: Statement, language: Language, subjects: Subjects) -> Iterator[tuple[str, str]]:
+    for size, pattern in _SIZES[language].items():
+        for match in pattern.finditer(statement.text):
+            near = [
+                mention
+                for mention in statement.mentions
+                if mention.said != "denied" and _belongs(statement.text, match, mention.start, mention.end, language)
+            ]
+            found = [one for mention in near for one in subjects.findings_of(mention) if one in subjects.about]
+            if len(found) > 1 and match[0] in ("较大", "较小"):
+                continue  # of several, the larger
+            if (
+                not near
+                and language == "en"
+                and re.search(r"\b(?:is|are|it|appears|looks)\b[^,]*$", statement.text[: match.start()])
+            ):
+                after = statement.text[match.end() :].strip(" .!")
+                found = (
+                    list(subjects.of(statement))
+                    if not after or after.startswith(("in ", "and ", ", ", "compared", "relative", "size"))
+                    else []
+                )
+            if _PART.match(statement.text[match.end() :]):
+                found = subjects.of(statement)
+            if not found:
+                continue
+            shares = [one.area_share for one in found if one.area_share is not None and one.box]
+            fine = any(share < _SMALL_BELOW if size == "small" else share > _LARGE_FROM for share in shares)
+            if not fine:
+                yield "size", f"`{match[0]}` is not its size"
+
+
+def _belongs(text: str, match: re.Match[str], start: int, end: int, language: Language) -> bool:
+    if 0 <= start - match.end() <= (3 if language == "zh" else 22):
+        between = text[match.end() : start]
+        return not re.search(r",|\b(?:of|in|part|portion|area|and|vessels?|number)\b|部分|范围", between)
+    between = text[end : match.start()]
+    return 0 <= match.start() - end <= (12 if language == "zh" else 30) and bool(
+        re.fullmatch(
+            r" (?:is|are|appears|looks|seems)(?: to be| relatively| quite| rather| very| fairly)* |"
+            r"[的,，为是显得相对体积范围面所占比例在图像中整幅]*",
+            between,
+        )
+    )
+
+
+def _degrees(statement: Statement, language: Language, subjects: Subjects) -> Iterator[tuple[str, str]]:
+    """Yield degrees of a finding that neither its label nor its grade names."""
+    for match in _DEGREE[language].finditer(statement.text):
+        if any(mention.start <= match.start() < mention.end for mention in statement.mentions):
+            continue
+        near = [
+            mention
+            for mention in statement.mentions
+            if mention.said != "denied" and 0 <= mention.start - match.end() <= (2 if language == "zh" else 18)
+        ]
+        found = [one for mention in near for one in subjects.findings_of(mention)]
+        names = [name for one in found for name in names_of(one.label, language)]
+        if found and not any(match[0] in name for name in names):
+            yield "grade", f"`{match[0]}` is no degree of the annotation"

@@ -1,0 +1,159 @@
+"""Free texts against annotations: what a language model may say of a case, and what it may not."""
+
+import numpy as np
+import pytest
+
+from gmai_vl.records import Case, Finding
+from gmai_vl.sources.geometry import outer_box
+from gmai_vl.vocabulary import Term, term
+from gmai_vl.writing import measured
+from gmai_vl.writing.claims import check_text
+
+
+def ellipse(width: int, height: int, x: float, y: float, rx: float, ry: float) -> np.ndarray:
+    rows, columns = np.mgrid[0:height, 0:width]
+    return ((columns - x) / rx) ** 2 + ((rows - y) / ry) ** 2 <= 1
+
+
+def masked(label: str, mask: np.ndarray) -> Finding:
+    return Finding(label=term(label), source_label=label, box=outer_box(mask), area_share=float(mask.mean()), mask=mask)
+
+
+def boxed(label: str, *box: int, size: tuple[int, int] = (200, 100)) -> Finding:
+    share = (box[2] - box[0]) * (box[3] - box[1]) / (size[0] * size[1])
+    return Finding(label=term(label), source_label=label, box=box, area_share=share)
+
+
+def case(modality: str, width: int, height: int, **more: object) -> Case:
+    pixels = np.zeros((height, width), np.uint8)
+    return Case(**{"source": "s", "item": "a.png", "pixels": pixels, "modality": modality, "task": "seg"} | more)
+
+
+CHEST_SET = tuple(map(term, ("pneumonia", "pleural effusion", "pneumothorax")))
+PNEUMONIA = case(
+    "X-Ray", 200, 200, task="cls", findings=(Finding(label=term("pneumonia"), source_label="p"),),
+    label_set=CHEST_SET, body_part=term("chest"),
+)  # fmt: skip
+HEALTHY = case("X-Ray", 200, 200, task="cls", negative=term("no finding"), label_set=CHEST_SET, body_part=term("chest"))
+POLYP = case(
+    "Endoscopy", 300, 200, findings=(masked("colon polyp", ellipse(300, 200, 60, 50, 40, 40)),),
+    label_set=(term("colon polyp"),),
+)  # fmt: skip
+BLOOD = case(
+    "Microscopy", 200, 100, task="det",
+    findings=(boxed("red blood cell", 10, 10, 30, 30), boxed("red blood cell", 50, 60, 75, 90),
+              boxed("red blood cell", 150, 10, 170, 35), boxed("white blood cell", 120, 50, 170, 98)),
+    label_set=(term("red blood cell"), term("white blood cell"), term("platelet")),
+)  # fmt: skip
+ABDOMEN = case(
+    "CT", 400, 300, plane="axial", spacing_mm=(1.0, 1.0), body_part=term("abdomen"),
+    findings=(masked("liver", ellipse(400, 300, 110, 140, 80, 70)),
+              masked("spleen", ellipse(400, 300, 330, 170, 25, 30)),
+              masked("left kidney", ellipse(400, 300, 290, 220, 20, 25))),
+    label_set=tuple(map(term, ("liver", "spleen", "left kidney", "right kidney", "pancreas", "stomach"))),
+)  # fmt: skip
+GRADES = tuple(map(Term, ("no diabetic retinopathy", "mild diabetic retinopathy", "severe diabetic retinopathy")))
+FUNDUS = case(
+    "Fundus Photography", 100, 100, task="cls", findings=(Finding(label=GRADES[1], source_label="1"),),
+    label_set=GRADES, severity=GRADES,
+)  # fmt: skip
+
+TRUE = [
+    (PNEUMONIA, "caption", "This chest radiograph shows patchy opacities consistent with pneumonia."),
+    (PNEUMONIA, "caption", "A chest X-ray with pneumonia. Neither pleural effusion nor pneumothorax is seen."),
+    (PNEUMONIA, "caption", "Chest X-ray. The lungs cannot be regarded as free of pneumonia."),
+    (PNEUMONIA, "caption", "胸部X线片，可见肺炎表现，未见胸腔积液。"),
+    (PNEUMONIA, "caption", "胸部X线图像，不能排除肺炎。"),
+    (HEALTHY, "caption", "A normal chest X-ray without pneumonia, effusion or pneumothorax."),
+    (HEALTHY, "caption", "胸部X线片未见异常。"),
+    (POLYP, "caption", "An endoscopic view with a well-defined colon polyp in the upper left of the image."),
+    (POLYP, "caption", "Not a CT but an endoscopy image: a single, smooth colon polyp lies on the left."),
+    (POLYP, "region-caption", "This region shows a rounded, raised area that is redder than the surrounding mucosa."),
+    (POLYP, "caption", "内镜图像，左上部可见一枚结肠息肉，表面光滑。"),
+    (BLOOD, "caption", "A blood smear with three red blood cells and one white blood cell; no platelets are seen."),
+    (BLOOD, "caption", "Several erythrocytes and a large leukocyte in the lower right."),
+    (BLOOD, "caption", "显微镜下可见三个红细胞和一个白细胞。"),
+    (ABDOMEN, "caption", "Axial CT of the abdomen. The liver is large and lies to the left of the spleen in the image; "
+     "the left kidney is seen too."),
+    (ABDOMEN, "caption", "Axial CT with liver, spleen and left kidney. The liver is on the patient's right."),
+    (ABDOMEN, "caption", "腹部CT横断面，可见肝脏、脾脏和左肾，肝脏位于脾脏的左侧。"),
+    (FUNDUS, "caption", "A fundus photograph with mild diabetic retinopathy."),
+]  # fmt: skip
+
+FALSE = [
+    (PNEUMONIA, "caption", "This chest radiograph shows patchy opacities.", "complete"),
+    (PNEUMONIA, "caption", "A chest CT with pneumonia.", "modality"),
+    (PNEUMONIA, "caption", "A chest X-ray with pneumonia and a pneumothorax.", "labels"),
+    (PNEUMONIA, "caption", "A chest X-ray with pneumonia; an abscess cannot be excluded.", "hedged"),
+    (PNEUMONIA, "caption", "A chest X-ray. No pneumonia is seen.", "denied"),
+    (PNEUMONIA, "caption", "A chest X-ray with pneumonia. There is no rib fracture.", "unsupported"),
+    (PNEUMONIA, "caption", "A chest X-ray with pneumonia in the left lung.", "laterality"),
+    (PNEUMONIA, "caption", "A chest X-ray with pneumonia in the upper left of the image.", "position"),
+    (PNEUMONIA, "caption", "A chest X-ray of a 45-year-old man with pneumonia.", "invented"),
+    (PNEUMONIA, "caption", "胸部X线片，可见肺炎及胸腔积液。", "labels"),
+    (PNEUMONIA, "caption", "胸部X线片，未见肺炎。", "denied"),
+    (PNEUMONIA, "caption", "胸部X线片，右肺可见肺炎。", "laterality"),
+    (PNEUMONIA, "caption", "胸部CT图像，可见肺炎。", "modality"),
+    (HEALTHY, "caption", "A chest X-ray with pneumonia.", "labels"),
+    (POLYP, "caption", "An endoscopy image with a colon polyp on the right.", "side"),
+    (POLYP, "caption", "An endoscopy image with two colon polyps.", "count"),
+    (POLYP, "caption", "An endoscopy image with a tiny colon polyp.", "size"),
+    (POLYP, "caption", "An endoscopy image with a colon polyp of 12 mm.", "measurement"),
+    (POLYP, "caption", "An endoscopy image with a malignant colon polyp.", "labels"),
+    (POLYP, "region-caption", "The region shows a polyp.", "begins"),
+    (POLYP, "caption", 'Sure! Here is the caption: {"caption": "a colon polyp"}.', "residue"),
+    (POLYP, "caption", "An endoscopy image with a colon polyp that is", "residue"),
+    (POLYP, "caption", "<ref>colon polyp</ref><box>[[0.50, 0.05, 0.90, 0.45]]</box> is a colon polyp.", "markup"),
+    (POLYP, "caption", "内镜图像，右侧可见结肠息肉。", "side"),
+    (POLYP, "caption", "An endoscopy image shows 结肠息肉 as a colon polyp.", "language"),
+    (BLOOD, "caption", "A blood smear with four red blood cells and one white blood cell.", "count"),
+    (BLOOD, "caption", "A blood smear with red blood cells, a white blood cell and platelets.", "labels"),
+    (BLOOD, "caption", "显微镜下可见两个红细胞和一个白细胞。", "count"),
+    (ABDOMEN, "caption", "Coronal CT with liver, spleen and left kidney.", "plane"),
+    (ABDOMEN, "caption", "Axial CT. The liver lies to the right of the spleen; the left kidney is seen.", "relation"),
+    (ABDOMEN, "caption", "Axial CT with liver, spleen and left kidney. The liver measures 300 mm.", "measurement"),
+    (ABDOMEN, "caption", "Axial CT with liver, spleen, left kidney and pancreas.", "labels"),
+    (FUNDUS, "caption", "A fundus photograph with severe diabetic retinopathy.", "labels"),
+    (POLYP, "caption", "The colon polyp is red. The colon polyp is red. The colon polyp is red.", "repetition"),
+]  # fmt: skip
+
+
+def language_of(text: str) -> str:
+    return "zh" if sum("\u4e00" <= sign <= "\u9fff" for sign in text) > 5 and not text.startswith("An ") else "en"
+
+
+def faults(a_case: Case, role: str, text: str) -> dict[str, object]:
+    about = list(a_case.findings) if role == "region-caption" else None
+    checks = check_text(text, role, language_of(text), measured(a_case), about)
+    return {name: result for name, result in checks.items() if result is not True}
+
+
+@pytest.mark.parametrize(("a_case", "role", "text"), TRUE, ids=[text[:50] for _, _, text in TRUE])
+def test_what_the_annotation_bears_out_passes(a_case: Case, role: str, text: str) -> None:
+    assert faults(a_case, role, text) == {}
+
+
+@pytest.mark.parametrize(("a_case", "role", "text", "check"), FALSE, ids=[text[:50] for _, _, text, _ in FALSE])
+def test_what_contradicts_the_annotation_is_named(a_case: Case, role: str, text: str, check: str) -> None:
+    assert check in faults(a_case, role, text)
+
+
+@pytest.mark.parametrize(
+    ("a_case", "question", "answer", "fault"),
+    [
+        (PNEUMONIA, "Is there a pleural effusion?", "No.", None),
+        (PNEUMONIA, "Is there a pleural effusion?", "Yes.", "labels"),
+        (PNEUMONIA, "Does the image show pneumonia?", "No, it does not.", "denied"),
+        (BLOOD, "How many red blood cells are there?", "Three.", None),
+        (BLOOD, "How many red blood cells are there?", "Five.", "count"),
+        (POLYP, "Which half of the image holds the polyp?", "The left half.", None),
+        (POLYP, "Which half of the image holds the polyp?", "The right half.", "side"),
+        (ABDOMEN, "On which side of the patient is the liver?", "On the right.", None),
+        (ABDOMEN, "On which side of the patient is the liver?", "On the left.", "laterality"),
+        (PNEUMONIA, "图中是否有胸腔积液？", "否。", None),
+        (PNEUMONIA, "图中是否有胸腔积液？", "是。", "labels"),
+    ],
+)
+def test_answers_are_read_with_their_question(a_case: Case, question: str, answer: str, fault: str | None) -> None:
+    checks = check_text(answer, "answer", language_of(question), measured(a_case), None, question)
+    assert [name for name, result in checks.items() if result is not True] == ([fault] if fault else [])
