@@ -37,10 +37,11 @@ def files_of(corpus: Path) -> set[str]:
 def test_a_build_gives_every_file_and_nothing_else(tmp_path: Path) -> None:
     summary = build(write_sources(tmp_path), tmp_path / "out")
     tables = {"cases.parquet", "ledger.parquet", "prompts.jsonl", "manifest.json", "samples/00000.parquet"}
+    cards = {"card.md", "croissant.json"}
     images = {
         f"images/{name[:2]}/{name}.png" for name in (row["image"] for row in Corpus(tmp_path / "out").rows("cases"))
     }
-    assert files_of(tmp_path / "out") == tables | images
+    assert files_of(tmp_path / "out") == tables | cards | images
     assert not (tmp_path / "out" / ".parts").exists()
     assert len(images) == summary.counts["cases"] == 5 * 2 + 6
 

@@ -19,8 +19,9 @@ from PIL import Image
 
 from gmai_vl.corpus import Corpus, build, trace
 from gmai_vl.corpus.browse import browse, outline
+from gmai_vl.corpus.columns import paper_shares, unclear_in_paper
 from gmai_vl.corpus.plots import plot
-from gmai_vl.corpus.stats import paper_shares, stats, unclear_in_paper
+from gmai_vl.corpus.stats import stats
 from gmai_vl.foundation import UserError, canonical_json, sha256_of_file
 from gmai_vl.records import Sample
 from gmai_vl.vocabulary import CLINICAL_TASKS, DEPARTMENTS, MODALITIES

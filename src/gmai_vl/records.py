@@ -64,6 +64,24 @@ class Turn:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Published:
+    """What an export of a corpus tells of a sample beside its conversation, so that it comes back as what it was."""
+
+    id: str
+    subset: Subset
+    kind: Kind
+    granularity: str
+    answer: str | None
+    split: Split | None
+
+    source: str
+    """Where its image and annotation came from."""
+
+    writer: str
+    """Who wrote its text, as in `Provenance.writer`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Conversation:
     """Questions and answers that the source itself holds, by turns of user and assistant."""
 
@@ -79,6 +97,9 @@ class Conversation:
 
     answer: str | None = None
     """The letter of the right option; None where there are no options."""
+
+    published: Published | None = None
+    """For a sample that an export holds: its turns, options among them, are then said as they stand."""
 
 
 @dataclass(frozen=True, kw_only=True)

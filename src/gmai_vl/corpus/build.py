@@ -18,7 +18,8 @@ from gmai_vl.corpus.reader import read_manifest
 from gmai_vl.corpus.recipe import DataRecipe, TemplateWriter, read_recipe, recipe_sha256
 from gmai_vl.foundation import Interrupted, UserError, write_json
 
-_FOLDERS, _FILES = ("images", "samples"), ("cases.parquet", "ledger.parquet", "drafts.parquet", "prompts.jsonl")
+_FOLDERS = ("images", "samples")
+_FILES = ("cases.parquet", "ledger.parquet", "drafts.parquet", "prompts.jsonl", "card.md", "croissant.json")
 """What a build makes, besides its parts and the manifest."""
 
 
@@ -39,6 +40,9 @@ class Summary:
 
     texts: dict[str, Any] | None = None
     """What became of the texts of a language model, as in the manifest; None where none wrote."""
+
+    notes: tuple[str, ...] = ()
+    """What is wrong with the input and yet does no harm, one line each."""
 
 
 def build(

@@ -3,6 +3,7 @@
 Cases go by their number in the order of the parts: of many cases, no more is kept in memory than is needed.
 """
 
+import json
 import tempfile
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
@@ -47,13 +48,14 @@ class Fates:
 def decide_fates(parts: Sequence[Part], corpus: Path, recipe: DataRecipe) -> Fates:
     """Read the cases of all parts and decide.
 
-    Raises UserError if the split goes by image though patients are known.
+    Raises UserError if the split goes by image though patients are known, or if an export gives a patient two sides.
     """
     first_of: dict[str, int] = {}
     twins: list[tuple[int, int, str]] = []  # with what they have in common
     units: list[str | None] = []  # the patient, or the image where none is known; None for a twin
     sources: list[str] = []
     names: list[pa.Array] = []
+    given: dict[str, Split] = {}
     for part in parts:
         table = part.read(corpus, "cases", _COLUMNS)
         names += table["case_id"].chunks
@@ -63,7 +65,10 @@ def decide_fates(parts: Sequence[Part], corpus: Path, recipe: DataRecipe) -> Fat
             is_twin = first != len(units)
             if is_twin:
                 twins.append((len(units), first, "words" if row["image"] is None else "pixels"))
-            units.append(None if is_twin else _unit(row, content, recipe))
+            unit = None if is_twin else _unit(row, content, recipe)
+            units.append(unit)
+            if unit is not None and (side := _given_side(row)) is not None and given.setdefault(unit, side) != side:
+                raise UserError(f"source `{row['source']}`: {unit} is on two sides of the split, {given[unit]}, {side}")
             sources.append(part.source.name)
 
     pairs = _near_duplicates(parts, corpus, units) if recipe.near_duplicates == "tie" else []
@@ -73,7 +78,7 @@ def decide_fates(parts: Sequence[Part], corpus: Path, recipe: DataRecipe) -> Fat
     for unit, source in zip(units, sources, strict=True):
         if unit is not None:
             units_by_source.setdefault(source, []).append(unit)
-    side_of = assign_sides(units_by_source, recipe.split.shares, recipe.seed)
+    side_of = assign_sides(units_by_source, recipe.split.shares, recipe.seed, given)
     name_of = pa.chunked_array(names, pa.string())
     return Fates(
         sides=[None if unit is None else side_of[unit] for unit in units],
@@ -90,6 +95,14 @@ def _unit(row: Row, content: str, recipe: DataRecipe) -> str:
     if recipe.split.by == "image":
         raise UserError(f"split.by: image, but source `{row['source']}` names patients; write `by: patient`")
     return f"patient {row['patient_id']}"
+
+
+def _given_side(row: Row) -> Split | None:
+    """Return the side that an export gives a case; the reader has seen to it that its rows agree."""
+    if '"published"' not in row["conversations"]:
+        return None
+    told = [each.get("published") for each in json.loads(row["conversations"])]
+    return next((each["split"] for each in told if each), None)
 
 
 def _near_duplicates(parts: Sequence[Part], corpus: Path, units: Sequence[str | None]) -> list[tuple[int, int]]:

@@ -19,6 +19,7 @@ from gmai_vl.corpus.fates import Fates, decide_fates
 from gmai_vl.corpus.fingerprint import fingerprint
 from gmai_vl.corpus.images import stored_images
 from gmai_vl.corpus.parts import Part, tables_of
+from gmai_vl.corpus.publishing.card import write_cards
 from gmai_vl.corpus.recipe import DataRecipe, recipe_sha256
 from gmai_vl.corpus.schema import CASES, DRAFTS, LEDGER, SAMPLES, Table
 from gmai_vl.corpus.tables import count, table_rows
@@ -31,7 +32,7 @@ _MOST_REASONS = 10
 
 
 def merge_parts(parts: Sequence[Part], recipe: DataRecipe, corpus: Path) -> dict[str, Any]:
-    """Write the tables, the prompts and, last, the manifest; return the manifest.
+    """Write the tables, the prompts, the card and, last, the manifest; return the manifest.
 
     Does not look at the quarantine: `check_quarantine` comes before. Raises UserError if nothing is left to keep, or if
     the split goes by image though patients are known.
@@ -63,6 +64,7 @@ def merge_parts(parts: Sequence[Part], recipe: DataRecipe, corpus: Path) -> dict
     }
     if has_drafts(corpus):
         manifest["texts"] = draft_counts(corpus)
+    write_cards(corpus, manifest)
     write_json(corpus / "manifest.json", manifest)
     return manifest
 

@@ -1,6 +1,7 @@
 """The columns of a corpus on disk, and the way from records to rows and back."""
 
 import json
+from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from gmai_vl.corpus.looks import look_of
 from gmai_vl.foundation import canonical_json, sha256_of_text
-from gmai_vl.records import Box, Case, Conversation, Finding, ImageRef, Provenance, Region, Sample, Turn
+from gmai_vl.records import Box, Case, Conversation, Finding, ImageRef, Provenance, Published, Region, Sample, Turn
 from gmai_vl.sources.rle import decode_mask, encode_mask
 from gmai_vl.vocabulary import Term
 from gmai_vl.writing import Draft
@@ -262,7 +263,9 @@ def letters(count: int) -> list[str]:
 
 
 def _conversation_row(conversation: Conversation) -> Row:
-    return {
+    # Only where there is one: the hash of a text, and with it its side of the split, is taken over this row.
+    published = {} if conversation.published is None else {"published": asdict(conversation.published)}
+    return published | {
         "name": conversation.name,
         "turns": [_turn_row(turn) for turn in conversation.turns],
         "language": conversation.language,
@@ -272,7 +275,14 @@ def _conversation_row(conversation: Conversation) -> Row:
 
 
 def _conversation_of(row: Row) -> Conversation:
-    return Conversation(**row | {"turns": tuple(map(_turn_of, row["turns"]))})
+    published = row.get("published")
+    return Conversation(
+        **row
+        | {
+            "turns": tuple(map(_turn_of, row["turns"])),
+            "published": None if published is None else Published(**published),
+        }
+    )
 
 
 def _turn_row(turn: Turn) -> Row:

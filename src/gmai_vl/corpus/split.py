@@ -11,15 +11,20 @@ FEWEST_FOR_ALL_SIDES = 3
 
 
 def assign_sides(
-    cases_by_source: Mapping[str, Sequence[str]], shares: Mapping[Split, float], seed: int
+    cases_by_source: Mapping[str, Sequence[str]],
+    shares: Mapping[Split, float],
+    seed: int,
+    given: Mapping[str, Split] | None = None,
 ) -> dict[str, Split]:
     """Return unit -> side. `cases_by_source`: source -> the unit (patient, or image where none is known) of every case.
+
+    `given` are the sides of units that have one already, as those of an export do; they keep it.
 
     A unit that stands in several sources has one side in all of them. In each source the number of cases per side is
     as near to its share as whole units in a seeded order allow: every unit goes where most is missing. Sources with
     the fewest units choose first, as they have the least room.
     """
-    sides: dict[str, Split] = {}
+    sides: dict[str, Split] = dict(given or {})
     sizes_by_source = {source: Counter(units) for source, units in cases_by_source.items()}
     for source in sorted(sizes_by_source, key=lambda source: (len(sizes_by_source[source]), source)):
         sides |= _sides_of_source(sizes_by_source[source], shares, sides, ("split", seed, source))
@@ -32,7 +37,8 @@ def _sides_of_source(
     total = sum(sizes.values())
     missing = {side: share * total for side, share in shares.items() if share > 0}
     for unit in sizes.keys() & taken.keys():
-        missing[taken[unit]] -= sizes[unit]
+        if taken[unit] in missing:
+            missing[taken[unit]] -= sizes[unit]
 
     free = stable_shuffle(sorted(sizes.keys() - taken.keys()), *names)
     chosen: dict[str, Split] = {}

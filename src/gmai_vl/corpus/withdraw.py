@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from gmai_vl.corpus.drafts import draft_counts, has_drafts
 from gmai_vl.corpus.fingerprint import fingerprint
 from gmai_vl.corpus.images import stored_images
+from gmai_vl.corpus.publishing.card import write_cards
 from gmai_vl.corpus.reader import WITHDRAWING, read_manifest
 from gmai_vl.corpus.review.record import forget_source
 from gmai_vl.corpus.schema import Row, Table
@@ -22,7 +23,7 @@ from gmai_vl.foundation import UserError, atomic_file, canonical_json, nearest, 
 
 _ROWS_AT_A_TIME = 5_000
 _MADE_FROM_TABLES = ("browse.html", "card.md", "croissant.json", "stats")
-"""What shows the source and is made anew by `gmai data stats` and `browse`."""
+"""What shows the source. Card and croissant.json are written anew at the end, the others by `stats` and `browse`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,10 +68,11 @@ def withdraw(corpus: Path, source: str, search: Sequence[Path]) -> Withdrawal:
         raise UserError(f"{corpus}: the withdrawal of `{begun['source']}` was interrupted; finish that one first")
     entry = next((each for each in manifest["recipe"]["sources"] if each["name"] == source), None)
     _take_out(corpus, source)
-    if entry is not None:  # else the manifest was the last thing that was written
-        left_manifest = _without(manifest, begun, entry, corpus)
-        forget_source(corpus, source, begun["fingerprint"], left_manifest["fingerprint"])
-        write_json(corpus / "manifest.json", left_manifest)
+    if entry is not None:  # else a killed withdrawal has written the manifest already
+        manifest = _without(manifest, begun, entry, corpus)
+        forget_source(corpus, source, begun["fingerprint"], manifest["fingerprint"])
+    write_cards(corpus, manifest)
+    write_json(corpus / "manifest.json", manifest)
     mark.unlink()
     after = read_manifest(corpus)
     left = next(each for each in reversed(after["withdrawn"]) if each["source"] == source)

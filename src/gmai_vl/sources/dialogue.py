@@ -94,7 +94,7 @@ def images_named(spec: TextSource, row: Entry) -> list[str]:
     if spec.conversations_column is None:
         return []
     paths = []
-    for message in _messages(row[spec.conversations_column]):
+    for message in messages_of(row[spec.conversations_column]):
         content = message.get("content")
         for part in content if isinstance(content, list) else []:
             if isinstance(part, dict) and part.get("type") in ("image", "image_url"):
@@ -106,7 +106,7 @@ def images_named(spec: TextSource, row: Entry) -> list[str]:
     return list(dict.fromkeys(paths))
 
 
-def _messages(value: Any) -> list[Entry]:
+def messages_of(value: Any) -> list[Entry]:
     """Return the messages of a conversation, which may be JSON inside a text column."""
     if isinstance(value, str):
         try:
@@ -122,7 +122,7 @@ def _messages(value: Any) -> list[Entry]:
 
 def _turns(value: Any, images: int) -> list[Turn]:
     turns: list[Turn] = []
-    for number, message in enumerate(_messages(value), start=1):
+    for number, message in enumerate(messages_of(value), start=1):
         form = ("role", "content") if message.get("role") is not None else ("from", "value")
         said_by = message.get(form[0])
         role = ROLES.get(said_by.strip().lower()) if isinstance(said_by, str) else None

@@ -28,11 +28,13 @@ ENTRY_BYTES = 200
 """What an entry costs beside its values."""
 
 
-def read_entries(path: Path, place: str, wanted: Sequence[str]) -> Iterator[tuple[int, Entry | BadItem]]:
+def read_entries(
+    path: Path, place: str, wanted: Sequence[str], may_lack: Sequence[str] = ()
+) -> Iterator[tuple[int, Entry | BadItem]]:
     """Yield (number, entry) with the wanted columns, counted from 1; one that cannot be read comes as its BadItem.
 
     A column that a JSON object lacks is None. Raises BadItem if the file as a whole cannot be read; UserError,
-    beginning with `place`, if it is of no known kind or no entry has a wanted column.
+    beginning with `place`, if it is of no known kind or no entry has a wanted column, those in `may_lack` apart.
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
@@ -46,7 +48,7 @@ def read_entries(path: Path, place: str, wanted: Sequence[str]) -> Iterator[tupl
         known |= dict.fromkeys(entry)
         yield number, {column: entry.get(column) for column in wanted}
     if known:
-        _check_columns(path, wanted, known, place)
+        _check_columns(path, [column for column in wanted if column not in may_lack], known, place)
     if number == 0:
         raise BadItem(f"{path.name}: holds no entries")
 
@@ -73,15 +75,36 @@ def _check_columns(path: Path, wanted: Sequence[str], known: Iterable[str], plac
             raise UserError(f"{place}: {path.name} has no column `{column}`; {nearest(column, known)}")
 
 
-def _json(path: Path, wanted: Sequence[str]) -> Iterator[Entry | BadItem]:
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds. Raises BadItem, with line and column, if it is none or too large."""
     if path.stat().st_size > MAX_BYTES:
         raise BadItem(f"{path.name}: is larger than {MAX_BYTES} bytes; write it as JSON lines or Parquet")
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        return json.loads(text)
     except UnicodeDecodeError:
         raise BadItem(f"{path.name}: is not UTF-8; convert it") from None
+    except json.JSONDecodeError as error:
+        raise BadItem(f"{path.name}: is no JSON: {_comma_too_many(text, error) or error}") from None
     except (ValueError, RecursionError) as error:
         raise BadItem(f"{path.name}: is no JSON: {error}") from None
+
+
+def _comma_too_many(text: str, error: json.JSONDecodeError) -> str | None:
+    """Say so where a comma stands before a closing bracket: Python's own words for it help nobody."""
+    before, after = text[: error.pos].rstrip(), text[error.pos :].lstrip()
+    if before.endswith(","):  # up to Python 3.12 the error is at the bracket, later at the comma
+        comma, bracket = len(before) - 1, after[:1]
+    elif after.startswith(","):
+        comma, bracket = len(text) - len(after), after[1:].lstrip()[:1]
+    else:
+        return None
+    line = text.count("\n", 0, comma) + 1
+    return f"line {line} has a comma too many before `{bracket}`; remove it" if bracket in ("}", "]") else None
+
+
+def _json(path: Path, wanted: Sequence[str]) -> Iterator[Entry | BadItem]:
+    data = read_json(path)
     if isinstance(data, dict):
         lists = [value for value in data.values() if isinstance(value, list)]
         if len(lists) != 1:

@@ -230,6 +230,15 @@ class VideoSource(LabelledSource):
         return self
 
 
+EXPORT_KEY = "gmai"
+"""What `gmai data export` tells of a sample in LLaVA's form, which has no other place for it."""
+EXPORTED = (
+    "subset", "kind", "granularity", "language", "split", "options", "answer",
+    "modality", "department", "clinical_task", "source", "license", "writer", "image_sha256",
+)  # fmt: skip
+"""What an export tells of a sample beside its id and its conversation."""
+
+
 class TextSource(FileSource):
     """Existing questions and dialogues with or without images: JSON, JSON lines, CSV, TSV or Parquet."""
 
@@ -255,10 +264,18 @@ class TextSource(FileSource):
     language: Language | None = None
     """None: as `language_column` says, else Chinese where at least a fifth of the letters are Chinese characters."""
     language_column: str | None = None
+    exported: Literal["llava", "messages"] | None = None
+    """The entries are those of `gmai data export` in this form: they come back as the samples that they were."""
+    sample_ratios: dict[PathBelowRoot, Annotated[float, Field(gt=0, le=1)]] = Field(default_factory=dict)
+    """Files that are read in place of `annotations`, each with the share of its rows that is taken: always the same
+    rows, none twice."""
+    may_lack: tuple[str, ...] = ()
+    """Columns that a file may have nowhere."""
 
     @property
     def columns(self) -> tuple[str, ...]:
         """All columns that are read."""
+        exported = {"llava": (EXPORT_KEY,), "messages": EXPORTED}
         single = (
             self.question_column,
             self.answer_column,
@@ -268,7 +285,8 @@ class TextSource(FileSource):
             self.patient_column,
             self.language_column,
         )
-        names = (*(name for name in single if name is not None), *self.options_columns, *self.where)
+        told = () if self.exported is None else exported[self.exported]
+        names = (*(name for name in single if name is not None), *self.options_columns, *self.where, *told)
         return tuple(dict.fromkeys(names))
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 """Existing questions and dialogues: rows about one picture become one case, rows without a picture one case each."""
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -8,13 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gmai_vl.foundation import BadItem, canonical_json
-from gmai_vl.records import Case, Conversation, Rejected
+from gmai_vl.foundation import BadItem, canonical_json, stable_fraction
+from gmai_vl.records import Case, Conversation, Rejected, pixel_sha256
 from gmai_vl.sources.dialogue import cleaned, conversation_of, images_named
 from gmai_vl.sources.entries import READERS, Entry, read_entries
 from gmai_vl.sources.files import file_of, list_files, plain_name
 from gmai_vl.sources.images import read_image
 from gmai_vl.sources.labels import patient_of
+from gmai_vl.sources.published import agreed, published_conversation, told_of
 from gmai_vl.sources.spec import TextSource
 
 MOST_VALUES = 50
@@ -41,6 +43,12 @@ class _Index:
     names: set[str] = field(default_factory=set)
     """Of all rows."""
 
+    ids: set[str] = field(default_factory=set)
+    """Of the samples that an export holds."""
+
+    long_ids: Counter[str] = field(default_factory=Counter)
+    """File -> rows whose id is longer than `MAX_ID`."""
+
     def reject(self, name: str, reason: str, *, excluded: bool = False) -> None:
         """Write down what cannot be used, or with `excluded` is not wanted."""
         outcome = "excluded" if excluded else "quarantined"
@@ -66,33 +74,47 @@ def read_item(spec: TextSource, root: Path, item: str) -> list[Case | Rejected]:
     rows = index.rows.get(item, [])
     has_image = bool(rows) and rows[0].name != item
     conversations: dict[object, Conversation] = {}
+    told = []
     for name, row in rows:
         try:
-            conversation = conversation_of(spec, row, name, int(has_image))
+            conversation = _conversation(spec, row, name, int(has_image))
         except BadItem as bad:
             results.append(Rejected(item=name, outcome="quarantined", reason=str(bad)))
             continue
-        first = conversations.setdefault((conversation.turns, str(conversation.options)), conversation)
+        id = conversation.published.id if conversation.published else None
+        first = conversations.setdefault((conversation.turns, str(conversation.options), id), conversation)
         if first is not conversation:
             reason = f"asks and answers the same as {first.name}"
             results.append(Rejected(item=name, outcome="excluded", reason=reason))
+        told += [each] if (each := told_of(spec, row)) else []
     if not conversations:
         return results
+    common = agreed(told)
+    pixels = read_image(file_of(root, item, spec.images)) if has_image else np.zeros((0, 0), np.uint8)
+    if common.get("image_sha256") not in (None, pixel_sha256(pixels)):
+        raise BadItem("its picture has other pixels than the export that tells of it; export it again")
     case = Case(
         source=spec.name,
         item=item,
-        pixels=read_image(file_of(root, item, spec.images)) if has_image else np.zeros((0, 0), np.uint8),
-        modality=spec.modality,
-        department=spec.department,
-        clinical_task=spec.clinical_task,
+        pixels=pixels,
+        modality=common.get("modality") or spec.modality,
+        department=common.get("department") or spec.department,
+        clinical_task=common.get("clinical_task") or spec.clinical_task,
         task="qa",
         dimension="2d" if has_image else "text",
         conversations=tuple(conversations.values()),
         patient_id=_patient(spec, root, item, [row for _, row in rows]),
-        license=spec.license,
+        license=common.get("license") or spec.license,
         url=spec.url,
     )
     return [case, *results]
+
+
+def _conversation(spec: TextSource, row: Entry, name: str, images: int) -> Conversation:
+    told = told_of(spec, row)
+    if told is None:
+        return conversation_of(spec, row, name, images)
+    return published_conversation(spec, row, told, name, images_named(spec, row))
 
 
 def _patient(spec: TextSource, root: Path, item: str, rows: list[Entry]) -> str | None:
@@ -107,7 +129,9 @@ def _patient(spec: TextSource, root: Path, item: str, rows: list[Entry]) -> str 
 
 
 def _index(spec: TextSource, root: Path) -> _Index:
-    files = list_files(spec.name, root, spec.annotations, tuple(READERS), "annotations")
+    files = sorted(spec.sample_ratios)
+    if not files:
+        files = list_files(spec.name, root, spec.annotations, tuple(READERS), "annotations")
     states = [(file, (root / file).stat().st_size, (root / file).stat().st_mtime_ns) for file in files]
     return _read_index(canonical_json(spec.model_dump(mode="json")), root, tuple(states))
 
@@ -120,13 +144,34 @@ def _read_index(spec_json: str, root: Path, states: tuple[tuple[str, int, int], 
     for file, _, _ in states:
         unwanted: Counter[tuple[str, str]] = Counter()
         try:
-            path = file_of(root, file, spec.annotations)
-            for number, row in read_entries(path, f"source `{spec.name}`: annotations", spec.columns):
+            path = file_of(root, file, file if spec.sample_ratios else spec.annotations)
+            place = f"source `{spec.name}`: annotations"
+            rows: Iterable[tuple[int, Entry | BadItem]] = read_entries(path, place, spec.columns, spec.may_lack)
+            for number, row in _share_of(spec, index, file, rows):
                 _place(spec, index, unwanted, file, number, row)
         except BadItem as bad:
             index.reject(file, str(bad))
         _count_unwanted(index, file, unwanted)
+        if number := index.long_ids[file]:
+            reason = f"the ids of {number} rows have more than {MAX_ID} characters; the rows go by their numbers"
+            index.reject(f"{file}@id", reason, excluded=True)
     return index
+
+
+def _share_of(
+    spec: TextSource, index: _Index, file: str, rows: Iterable[tuple[int, Entry | BadItem]]
+) -> Iterable[tuple[int, Entry | BadItem]]:
+    """Return the share of the rows that `sample_ratios` takes, in their order; write down how many it leaves out."""
+    ratio = spec.sample_ratios.get(file, 1.0)
+    if ratio == 1:
+        return rows
+    numbered = list(rows)
+    chance = {number: stable_fraction("sample_ratio", file, number) for number, _ in numbered}
+    taken = set(sorted(chance, key=lambda number: chance[number])[: max(round(ratio * len(numbered)), 1)])
+    if left := len(numbered) - len(taken):
+        reason = f"{left} of {len(numbered)} rows are left out by sample_ratio {ratio:g}"
+        index.reject(f"{file}@sample_ratio", reason, excluded=True)
+    return [(number, row) for number, row in numbered if number in taken]
 
 
 def _place(
@@ -142,7 +187,12 @@ def _place(
             if value not in values:
                 unwanted[column, value] += 1
                 return
-        name = _named_by_id(spec, row, f"{file}@id=") or name
+        if told_of(spec, row) is None:
+            name = _named_by_id(spec, index, row, file) or name
+        elif (id := str(row[spec.id_column or "id"])) in index.ids:
+            raise BadItem(f"its id stands in another row too: {plain_name(id)[:100]}")
+        else:
+            index.ids.add(id)
         if name in index.names:  # an id that stands twice
             name = f"{file}@row={number}"
         index.names.add(name)
@@ -156,11 +206,12 @@ def _place(
     index.rows[item].append(_Numbered(name, row))
 
 
-def _named_by_id(spec: TextSource, row: Entry, before: str) -> str | None:
+def _named_by_id(spec: TextSource, index: _Index, row: Entry, file: str) -> str | None:
     if spec.id_column is None:
         return None
     id = cleaned(row[spec.id_column], "the id")
-    return f"{before}{id}" if id is not None and len(id) <= MAX_ID and id.isprintable() else None
+    index.long_ids[file] += id is not None and len(id) > MAX_ID
+    return f"{file}@id={id}" if id is not None and len(id) <= MAX_ID and id.isprintable() else None
 
 
 def _below_images(spec: TextSource, path: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from gmai_vl.records import Case, Conversation, ImageRef, Kind, Provenance, Sample, Subset, Turn
+from gmai_vl.records import Case, Conversation, ImageRef, Kind, Provenance, Published, Sample, Subset, Turn
 from gmai_vl.writing.phrases import given_prompt
 from gmai_vl.writing.samples import checked, sample_about
 
@@ -31,6 +31,8 @@ def write_given(
 
 def subset_of(case: Case, conversation: Conversation) -> Subset:
     """Return where a conversation belongs."""
+    if conversation.published is not None:
+        return conversation.published.subset
     if case.has_image:
         return "instruct"
     return "text-multi" if rounds_of(conversation) > 1 else "text-single"
@@ -47,7 +49,36 @@ def closed_answer(conversation: Conversation) -> str | None:
     return answer if answer is not None and answer.isascii() == (conversation.language == "en") else None
 
 
+def _published_again(case: Case, conversation: Conversation, published: Published, number: int) -> Sample:
+    """Return the sample that an export holds, with its id and word for word."""
+    prompt_id, _ = given_prompt(None, conversation.language)
+    sample = sample_about(
+        case,
+        number,
+        subset=published.subset,
+        kind=published.kind,
+        granularity=published.granularity,
+        language=conversation.language,
+        turns=conversation.turns,
+        options=conversation.options,
+        answer=published.answer,
+        provenance=Provenance(
+            writer="source",
+            prompt_id=prompt_id,
+            facts={
+                "form": "given",
+                "conversation": conversation.name,
+                "rounds": rounds_of(conversation),
+                "published": {"source": published.source, "writer": published.writer},
+            },
+        ),
+    )
+    return replace(sample, id=published.id)
+
+
 def _sample(case: Case, conversation: Conversation, answer_with: Literal["letter", "text"], number: int) -> Sample:
+    if conversation.published is not None:
+        return _published_again(case, conversation, conversation.published, number)
     options, letter = conversation.options, conversation.answer
     style: Literal["mcq", "mcq-text"] = "mcq" if answer_with == "letter" else "mcq-text"
     prompt_id, prompt = given_prompt(style if options else None, conversation.language)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from math import dist
 from typing import Any
 
-from gmai_vl.records import Case, Finding, Sample
+from gmai_vl.records import Case, Conversation, Finding, Published, Sample
 from gmai_vl.vocabulary import Language, Term, branch, may_come_with, overlap, siblings
 from gmai_vl.writing.claims.written import check_written
 from gmai_vl.writing.facts import NO, NO_FINDING, YES
@@ -107,6 +107,8 @@ def _check_given(sample: Sample, case: Case) -> Checks:
     source = next((each for each in case.conversations if each.name == name), None)
     if source is None:
         return {"conversation": f"its case has no conversation `{name}`"}
+    if source.published is not None:
+        return _check_published(sample, source, source.published)
     asked, said, rounds = sample.turns[0].text, sample.turns[-1].text, len(source.turns) // 2
     checks: Checks = {
         "language": sample.language == source.language or f"is in {sample.language}, its source in {source.language}",
@@ -131,6 +133,13 @@ def _check_given(sample: Sample, case: Case) -> Checks:
         "answer": (sample.answer == right and (sample.kind == "dialogue") == (rounds > 1))
         or f"{sample.kind} with {sample.answer} for {rounds} rounds",
     }
+
+
+def _check_published(sample: Sample, source: Conversation, published: Published) -> Checks:
+    """Check that a sample is what the export holds that it came from, whose annotation is not at hand."""
+    told = {name: getattr(published, name) for name in ("id", "subset", "kind", "granularity", "answer")}
+    told |= {"language": source.language, "options": source.options, "turns": source.turns}
+    return {name: getattr(sample, name) == value or f"the export has {value}" for name, value in told.items()}
 
 
 def _asks_about(told: Mapping[str, Any], question: str, language: Language, case: Case) -> bool | str:

@@ -56,8 +56,11 @@ def print_summary(summary: "Summary", json: Path | None) -> None:
     )
     if summary.texts:
         print_texts(summary.texts)
+    for note in summary.notes:
+        typer.echo(note)
     typer.echo(f"fingerprint {summary.fingerprint}")
     result = {"corpus": str(out), "name": summary.name, "counts": counts, "fingerprint": summary.fingerprint}
+    result |= {"notes": list(summary.notes)} if summary.notes else {}
     write_result(json, result | ({"texts": summary.texts} if summary.texts else {}))
 
 

@@ -10,7 +10,13 @@ from gmai_vl.cli.data.shared import JsonFile
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Conversations: JSON, JSON lines or Parquet.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="Conversations (JSON, JSON lines, Parquet), a list of data sets, or a folder of `export`.",
+        ),
+    ],
     out: Annotated[Path, typer.Option(metavar="CORPUS", help="Folder of the corpus.")],
     images: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder that the paths of the pictures count from.")
@@ -20,6 +26,9 @@ def import_(
     json: JsonFile = None,
 ) -> None:
     """Import conversations in LLaVA's form (the official release's) or as messages; goes on if it was interrupted.
+
+    What `gmai data export --to llava` or `--to messages` wrote comes back as the same samples. A list of data sets is
+    the official release's: {NAME: {image_dir, annotations, sample_ratio, length, data_augment}}.
 
     Example: gmai data import annotations/percept.jsonl --images . --out runs/percept
     """

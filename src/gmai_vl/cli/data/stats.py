@@ -15,8 +15,9 @@ def stats(corpus: CorpusFolder, json: JsonFile = None) -> None:
 
     Example: gmai data stats runs/phantom
     """
-    from gmai_vl.corpus.stats import paper_shares, unclear_in_paper, variety_of_texts
+    from gmai_vl.corpus.columns import paper_shares, unclear_in_paper
     from gmai_vl.corpus.stats import stats as count_samples
+    from gmai_vl.corpus.stats import variety_of_texts
 
     tables = count_samples(corpus)
     for column, numbers in tables.items():
