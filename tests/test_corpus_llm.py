@@ -15,10 +15,13 @@ import yaml
 from author import LIE, author, is_rewriting, is_unguided, text_of
 from corpus_recipes import write_recipe, write_sources
 from killing import run_killed_at
+from publishing_corpus import published
 from stub_server import Act, Question, Script, Stub, answer, cut_short, hang_up, html, in_turn, status
 
 from gmai_vl.corpus import Corpus, build, verify
 from gmai_vl.corpus.compare import compare_writers, summary_of, write_report
+from gmai_vl.corpus.importing import import_conversations
+from gmai_vl.corpus.publishing.exporting import Form, export
 from gmai_vl.corpus.recipe import read_recipe, recipe_sha256
 from gmai_vl.corpus.tables import table_rows
 from gmai_vl.corpus.withdraw import withdraw
@@ -206,6 +209,16 @@ def test_withdrawal_takes_the_drafts_of_a_source_too(tmp_path: Path) -> None:
     withdraw(tmp_path / "out", "skin", [])
     assert verify(tmp_path / "out") == []
     assert {draft["source"] for draft in table_rows(tmp_path / "out", "drafts")} == {"polyps"}
+
+
+@pytest.mark.parametrize("form", ["llava", "messages"])
+def test_what_a_model_wrote_is_exported_and_comes_back(tmp_path: Path, form: Form) -> None:
+    with Stub(author()) as stub:
+        build(llm_recipe(tmp_path, stub.url, zh_share=0.5), tmp_path / "out")
+    export(tmp_path / "out", form, tmp_path / "export")
+    import_conversations(tmp_path / "export", None, tmp_path / "back")
+    assert published(tmp_path / "back") == published(tmp_path / "out")
+    assert verify(tmp_path / "back") == []
 
 
 def test_address_speed_and_budget_do_not_change_what_a_recipe_makes(tmp_path: Path) -> None:
