@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmai_vl.corpus.parts import plan_parts
+from gmai_vl.corpus.parts import Part, plan_parts
 from gmai_vl.corpus.recipe import DataRecipe, LlmWriter, read_recipe, recipe_sha256
 from gmai_vl.endpoint import Client, in_order, store_path
 from gmai_vl.foundation import BadItem, UserError, progress
@@ -78,25 +78,17 @@ def compare_writers(recipe_path: Path, limit: int | None = None) -> Iterator[Pai
         raise UserError(f"{recipe_path}: subsets: neither caption nor instruct is among them; add one")
     purse = f"{recipe.name}-compare-{recipe_sha256(recipe)[:16]}"
     with Client(writer.endpoint, store_path(), purse) as client:
-        cases = _cases(recipe, recipe_path, limit)
+        parts = plan_parts(recipe, recipe_path)
+        total = sum(len(part.items) for part in parts)  # more where items are volumes
+        cases = _cases(recipe, parts, limit)
         pairs = partial(_pairs_of, recipe=recipe, writer=writer, routes=routes, client=client)
-        for some in progress(in_order(pairs, cases, writer.concurrency), f"{recipe.name}: images", limit or 0):
+        for some in progress(in_order(pairs, cases, writer.concurrency), f"{recipe.name}: images", limit or total):
             yield from some
 
 
-def _cases(recipe: DataRecipe, recipe_path: Path, limit: int | None) -> Iterator[Case]:
+def _cases(recipe: DataRecipe, parts: Sequence[Part], limit: int | None) -> Iterator[Case]:
     """Yield cases with an annotation, of all sources in turn, so that the first few are of every kind."""
-    sources: dict[str, Iterator[Case]] = {}
-    parts = plan_parts(recipe, recipe_path)
-    for source in recipe.sources:
-        its_parts = [part for part in parts if part.source.name == source.name]
-        sources[source.name] = (
-            outcome
-            for part in its_parts
-            for item in part.items
-            for outcome in read_item(part.source, part.root, item)
-            if not isinstance(outcome, Rejected) and outcome.task != "qa"
-        )
+    sources = {source.name: _cases_of(source.name, parts) for source in recipe.sources}
     seen = 0
     while sources and (limit is None or seen < limit):
         for name in list(sources):
@@ -106,6 +98,14 @@ def _cases(recipe: DataRecipe, recipe_path: Path, limit: int | None) -> Iterator
             elif limit is None or seen < limit:
                 seen += 1
                 yield case
+
+
+def _cases_of(source: str, parts: Sequence[Part]) -> Iterator[Case]:
+    for part in parts:
+        for item in part.items if part.source.name == source else ():
+            for outcome in read_item(part.source, part.root, item):
+                if not isinstance(outcome, Rejected) and outcome.task != "qa":
+                    yield outcome
 
 
 def _pairs_of(
