@@ -14,6 +14,12 @@ from gmai_vl.vocabulary import MODALITIES
 
 LIE = "There is also a rib fracture."
 
+QUESTIONS = {
+    "What does the report describe?": "报告描述了什么？",
+    "Which kind of image is it about?": "所述为哪一种图像？",
+    "What is seen?": "可见什么？",
+}
+
 
 def author(*, lies: Callable[[Question], bool] = lambda _: False) -> Script:
     """Return a script that answers well, with a lie in every text where `lies` says so."""
@@ -45,7 +51,7 @@ def text_of(question: Question, *, lie: bool = False) -> dict[str, object]:
     shown = f"The image shows {' and '.join(names)}." if names else "There is nothing to see."
     if "turns" in schema["properties"]:
         asked = ("What does the report describe?", "Which kind of image is it about?", "What is seen?")
-        said = (shown, f"It is about {kind}.", shown)
+        said = (shown, f"It is about {kind}.", f"It names {' and '.join(names)}." if names else "Nothing is seen.")
         return {"turns": [{"question": q, "answer": a + more} for q, a in zip(asked, said, strict=True)]}
     if "caption" in schema["properties"]:
         is_region = "This region" in prompt
@@ -81,9 +87,13 @@ def _texts_to_translate(prompt: str) -> list[str]:
 def _in_chinese(text: str, prompt: str) -> str:
     """Return a question for a question, else a sentence that names everything that the prompt gives a term for."""
     if text.endswith("?"):
-        return "图中可见什么？"
+        return QUESTIONS.get(text, "图中可见什么？")
     terms = dict(re.findall(r"^- (.*?): (.*)$", prompt, re.MULTILINE))
     modalities = {term.en for term in MODALITIES}
     image = "".join(chinese for english, chinese in terms.items() if english in modalities)
     names = "、".join(chinese for english, chinese in terms.items() if english not in modalities)
+    if text.startswith("It is about"):
+        return f"所述为{image}图像。"
+    if text.startswith("It names"):
+        return f"报告提到{names}。"
     return f"{'该区域' if text.startswith('This region') else f'这是一幅{image}图像，图中'}可见{names}。"

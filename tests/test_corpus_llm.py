@@ -10,6 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from author import LIE, author, is_rewriting, is_unguided, text_of
@@ -115,7 +117,7 @@ def test_what_contradicts_its_annotation_twice_goes_out(tmp_path: Path) -> None:
 
 
 def test_a_build_whose_texts_all_fail_stops_with_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with Stub(author(lies=lambda _: True)) as stub, pytest.raises(UserError, match=r"texts of the model"):
+    with Stub(author(lies=lambda _: True)) as stub, pytest.raises(UserError, match="model's texts could be used"):
         build(llm_recipe(tmp_path, stub.url, share=0.2), tmp_path / "out")
     assert "could be used" in capsys.readouterr().err
 
@@ -160,7 +162,7 @@ def test_a_hostile_server_gives_the_same_corpus(tmp_path: Path) -> None:
 def test_text_in_another_form_is_asked_for_again_and_then_out(tmp_path: Path) -> None:
     with (
         Stub(in_turn(answer('{"caption": 7, "questions'))) as stub,
-        pytest.raises(UserError, match="texts of the model"),
+        pytest.raises(UserError, match="model's texts could be used"),
     ):
         build(llm_recipe(tmp_path, stub.url, share=0.0), tmp_path / "out")
     with sqlite3.connect(tmp_path / "cache" / "replies.sqlite") as replies:
@@ -201,6 +203,53 @@ def test_killed_at_any_moment_it_ends_as_the_same_corpus(tmp_path: Path, moments
     assert not list((tmp_path / "out").rglob(".*.tmp"))
     # What was under way at a kill may have to be asked again, nothing else.
     assert asked.total() <= once.total() + 2 * kills
+
+
+def test_invisible_and_broken_characters_go_out(tmp_path: Path) -> None:
+    def script(question: Question) -> Act:
+        said = text_of(question)
+        if "caption" in said:
+            said = {"caption": f"{said['caption']} A pneumo\u200bthorax \ud800."}
+        return answer(json.dumps(said))
+
+    with Stub(script) as stub:
+        build(llm_recipe(tmp_path, stub.url, zh_share=0), tmp_path / "out")
+    assert verify(tmp_path / "out") == []
+    assert not any(sample.subset == "caption" for sample in Corpus(tmp_path / "out").samples())
+
+
+def test_a_key_that_is_not_set_leaves_an_unfinished_corpus_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THE_KEY", "secret")
+    with Stub(author()) as stub:
+        recipe = llm_recipe(tmp_path, stub.url, budget={"requests": 60}, key_env="THE_KEY")
+        with pytest.raises(Interrupted, match="budget"):
+            build(recipe, tmp_path / "out")
+        parts = sorted((tmp_path / "out" / ".parts").iterdir())
+        monkeypatch.delenv("THE_KEY")
+        with pytest.raises(UserError, match="THE_KEY is not set"):
+            build(recipe, tmp_path / "out")
+    assert len(parts) > 2 and sorted((tmp_path / "out" / ".parts").iterdir()) == parts
+
+
+def test_verify_names_drafts_that_no_build_writes(tmp_path: Path) -> None:
+    with Stub(author(lies=lambda question: not is_rewriting(question))) as stub:
+        build(llm_recipe(tmp_path, stub.url), tmp_path / "out")
+    path = tmp_path / "out" / "drafts.parquet"
+    table = pq.read_table(path)
+    for change in (
+        {"outcome": "lost"},
+        {"failed": None},
+        {"failed": [{"text": "", "faults": "{"}]},
+        {"outcome": "kept"},
+    ):
+        rows = table.to_pylist()
+        rows[0] |= change
+        pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
+        assert any(rows[0]["sample_id"] in finding for finding in verify(tmp_path / "out"))
+    pq.write_table(table.slice(1), path)
+    assert any("no draft of it" in finding for finding in verify(tmp_path / "out"))
 
 
 def test_withdrawal_takes_the_drafts_of_a_source_too(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from asking import PURSE, ask_all, kept, prompts, question, settings_for, texts
 from stub_server import Question, Stub, always, answer, cut_short, hang_up, html, in_turn, status
 
 from gmai_vl.endpoint import Budget, Client, EndpointError, EndpointSettings, Prices, Spent
-from gmai_vl.foundation import UserError
+from gmai_vl.foundation import UserError, load_settings
 
 PRICES = Prices(prompt=1_000, answer=5_000)
 MOST = sum(question(prompts(100)[99]).most_tokens(EndpointSettings(url="http://any/v1", model="m")))
@@ -122,6 +122,6 @@ def _body() -> dict[str, Any]:
     return json.loads(question(prompts(1)[0]).body(settings_for("http://any/v1")))
 
 
-def test_a_budget_in_money_needs_prices(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="needs `prices`"):
-        Client(settings_for("http://any/v1", budget=Budget(usd=1.0)), tmp_path / "s", PURSE)
+def test_a_budget_in_money_needs_prices() -> None:
+    with pytest.raises(UserError, match=r"recipe\.yaml: .*needs `prices`"):
+        load_settings(EndpointSettings, {"url": "http://any/v1", "model": "m", "budget": {"usd": 1.0}}, "recipe.yaml")

@@ -15,7 +15,7 @@ from gmai_vl.corpus.licences import check_allowed
 from gmai_vl.corpus.merge import check_quarantine, merge_parts
 from gmai_vl.corpus.parts import PARTS, Part, plan_parts
 from gmai_vl.corpus.reader import read_manifest
-from gmai_vl.corpus.recipe import DataRecipe, TemplateWriter, read_recipe, recipe_sha256
+from gmai_vl.corpus.recipe import DataRecipe, LlmWriter, TemplateWriter, read_recipe, recipe_sha256
 from gmai_vl.foundation import Interrupted, UserError, write_json
 
 _FOLDERS = ("images", "samples")
@@ -82,6 +82,8 @@ def build_recipe(
 ) -> Summary:
     """Do what `build` does with a recipe that is read already; `recipe_path` is what its roots count from."""
     _check_folder(recipe, recipe_path, out)
+    if isinstance(recipe.writer, LlmWriter):
+        _check_key(recipe.writer, recipe_path)
     if (out / "manifest.json").exists():
         shutil.rmtree(out / PARTS, ignore_errors=True)  # the one thing that may be left to do
         return _summary(out, read_manifest(out), new_parts=0, reused_parts=0)
@@ -98,6 +100,14 @@ def build_recipe(
             # Files or recipe have to change before the next try, so nothing of this one may be taken for its result.
             _clear(out)
             raise UserError(f"{recipe_path}: {error}") from None
+
+
+def _check_key(writer: LlmWriter, recipe_path: Path) -> None:
+    """Raise UserError if the key is not set, before anything of an unfinished corpus is touched."""
+    try:
+        writer.key()
+    except UserError as error:
+        raise UserError(f"{recipe_path}: writer.{error}") from None
 
 
 def _build(parts: Sequence[Part], recipe: DataRecipe, out: Path, engine: Engine, workers: int) -> Summary:

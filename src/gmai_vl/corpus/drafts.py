@@ -43,21 +43,34 @@ def draft_counts(corpus: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def draft_findings(corpus: Path, sample_ids: set[str], case_ids: set[str]) -> Iterator[str]:
-    """Yield what is wrong between drafts and samples: texts that held must be there, of cases that were kept."""
+def unreadable_drafts(corpus: Path) -> Iterator[str]:
+    """Yield which rows have not the form of drafts; only rows that have may be counted."""
+    for row in table_rows(corpus, "drafts"):
+        try:
+            faults = [json.loads(attempt["faults"]) for attempt in row["failed"]]
+            fine = all(isinstance(each, dict) and each for each in faults) and row["outcome"] in OUTCOMES
+            fine = fine and (row["outcome"] == "kept") == (not faults)
+        except (ValueError, TypeError, LookupError):
+            fine = False
+        if not fine:
+            yield f"drafts.parquet: draft of {row['sample_id']}: outcome or attempts are none that a build writes"
+
+
+def draft_findings(corpus: Path, by_model: set[str], sample_ids: set[str], case_ids: set[str]) -> Iterator[str]:
+    """Yield what is wrong between drafts and samples: texts that held must be there, of cases that were kept.
+
+    `by_model` are the samples that a model wrote: each has its draft.
+    """
     seen: set[str] = set()
     for row in table_rows(corpus, "drafts"):
         name = f"draft of {row['sample_id']}"
         if row["sample_id"] in seen:
             yield f"{name}: stands twice"
         seen.add(row["sample_id"])
-        if row["outcome"] not in OUTCOMES:
-            yield f"{name}: outcome {row['outcome']}"
         there = row["sample_id"] in sample_ids
         if row["case_id"] in case_ids and there != (row["outcome"] != "quarantined"):
             yield f"{name}: {row['outcome']}, but {'there is a' if there else 'there is no'} sample"
-        if (row["outcome"] == "kept") != (not row["failed"]):
-            yield f"{name}: {row['outcome']} after {len(row['failed'])} failed attempts"
+    yield from (f"sample {sample}: a model wrote it, and there is no draft of it" for sample in sorted(by_model - seen))
 
 
 def _checks(faults: str) -> set[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gmai_vl.corpus.parts import Part, make_part
-from gmai_vl.corpus.recipe import DataRecipe, LlmWriter, recipe_sha256
+from gmai_vl.corpus.recipe import DataRecipe, LlmWriter, purse_of
 from gmai_vl.endpoint import Client, in_order, store_path
 from gmai_vl.foundation import Interrupted, UserError, progress
 
@@ -49,8 +49,7 @@ def _here(parts: Sequence[Part], recipe: DataRecipe, out: Path, workers: int, la
 
 
 def _in_threads(parts: Sequence[Part], recipe: DataRecipe, writer: LlmWriter, out: Path) -> None:
-    purse = f"{recipe.name}-{recipe_sha256(recipe)[:16]}"
-    with Client(writer.endpoint, store_path(), purse) as client:
+    with Client(writer.endpoint, store_path(), purse_of(recipe)) as client:
         made = in_order(lambda part: make_part(part, recipe, out, client), parts, writer.concurrency)
         for _ in progress(made, f"{recipe.name}: parts", len(parts)):
             pass

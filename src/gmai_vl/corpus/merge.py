@@ -91,7 +91,7 @@ def check_quarantine(parts: Sequence[Part], recipe: DataRecipe, corpus: Path) ->
         Console(stderr=True, markup=False).print(grid)
         raise UserError(
             f"source `{source}`: {share:.0%} of its items cannot be used, {recipe.max_quarantined:.0%} may be so; "
-            f"most often: {reasons[0]}; mend the source, or raise `max_quarantined` if this is expected"
+            f"most often: {reasons[0]}; mend the source or the writer, or raise `max_quarantined` if this is expected"
         )
 
 

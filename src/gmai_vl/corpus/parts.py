@@ -1,6 +1,7 @@
 """A part of a build: a few items of one source, read, written about and stored, wholly or not at all."""
 
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,10 @@ _READING = threading.Lock()
 
 _FEWEST_ITEMS, _MOST_ITEMS = 4, 32
 _PARTS_PER_SOURCE = 64
-"""Small sources are cut finely, so that all workers have something to do; large ones coarsely, for fewer files."""
+_PARTS_OF_A_MODEL = 512
+"""Small sources are cut finely, so that all workers have something to do; large ones coarsely, for fewer files.
+
+A part asks a model for one text after the other, so there have to be more parts than requests under way."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +67,10 @@ def plan_parts(recipe: DataRecipe, recipe_path: Path) -> list[Part]:
         root = source_root(recipe_path, source)
         items = list_items(source, root)
         annotations = _state(root, getattr(source, "annotations", None) or "")
-        size = min(max(len(items) // _PARTS_PER_SOURCE, _FEWEST_ITEMS), _MOST_ITEMS)
+        if isinstance(recipe.writer, LlmWriter):
+            size = min(max(len(items) // _PARTS_OF_A_MODEL, 1), _MOST_ITEMS)
+        else:
+            size = min(max(len(items) // _PARTS_PER_SOURCE, _FEWEST_ITEMS), _MOST_ITEMS)
         for start in range(0, len(items), size):
             some = tuple(items[start : start + size])
             states = [*(_state(root, item) for item in some), annotations]
@@ -125,7 +132,8 @@ def _keep(case: Case, part: Part, recipe: DataRecipe, rows: dict[Table, list[Row
     if drafts:
         rows["drafts"] += map(draft_row, drafts)
     if not samples and drafts:
-        reason = f"none of {len(drafts)} texts of the model could be used"
+        most = Counter(name for draft in drafts for name in draft.failed[-1].faults).most_common(1)[0][0]
+        reason = f"none of the model's texts could be used, most often for the check `{most}`"
         rows["ledger"].append(_ledger_row(part, case.item, "quarantined", reason))
         return False
     if not samples:

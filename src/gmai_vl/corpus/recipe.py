@@ -160,3 +160,8 @@ def recipe_sha256(recipe: DataRecipe) -> str:
     if isinstance(recipe.writer, LlmWriter):
         said["writer"] = {key: value for key, value in said["writer"].items() if key not in _CHANGES_NO_TEXT}
     return sha256_of_text(canonical_json(said))
+
+
+def purse_of(recipe: DataRecipe) -> str:
+    """Return who pays for what a model writes: all runs of one recipe together, comparisons included."""
+    return f"{recipe.name}-{recipe_sha256(recipe)[:16]}"

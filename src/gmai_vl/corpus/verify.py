@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from gmai_vl.corpus.drafts import draft_counts, draft_findings, has_drafts
+from gmai_vl.corpus.drafts import draft_counts, draft_findings, has_drafts, unreadable_drafts
 from gmai_vl.corpus.fingerprint import fingerprint
 from gmai_vl.corpus.images import load_image, stored_images
 from gmai_vl.corpus.reader import WITHDRAWING
@@ -110,6 +110,11 @@ def _unreadable_files(corpus: Path) -> Iterator[str]:
                     yield f"{place}: the columns are not those of a corpus"
             except (OSError, pa.ArrowException) as error:
                 yield f"{place}: cannot be read: {error}"
+    if has_drafts(corpus):
+        try:
+            yield from unreadable_drafts(corpus)
+        except UserError as error:
+            yield str(error)
 
 
 def _cases(corpus: Path, cases: dict[str, _Known]) -> Iterator[str]:
@@ -180,11 +185,14 @@ def _samples(corpus: Path, cases: dict[str, _Known]) -> Iterator[str]:
     lines = (corpus / "prompts.jsonl").read_text(encoding="utf-8").splitlines()
     prompts = {json.loads(line)["prompt_id"] for line in lines}
     ids: set[str] = set()
+    by_model: set[str] = set()
     for row in table_rows(corpus, "samples"):
         name = f"sample {row['id']}"
         if row["id"] in ids:
             yield f"{name}: stands twice"
         ids.add(row["id"])
+        if row["prompt_id"].startswith("llm/"):
+            by_model.add(row["id"])
         if row["prompt_id"] not in prompts:
             yield f"{name}: prompt {row['prompt_id']} is not in prompts.jsonl"
         known = cases.get(row["case_id"])
@@ -196,7 +204,7 @@ def _samples(corpus: Path, cases: dict[str, _Known]) -> Iterator[str]:
             faults += _against_case(row, known) if faults else [*_against_case(row, known), *_text(row, known)]
         yield from (f"{name}: {fault}" for fault in faults)
     if has_drafts(corpus):
-        yield from draft_findings(corpus, ids, set(cases))
+        yield from draft_findings(corpus, by_model, ids, set(cases))
     for case_id in sorted(cases.keys() - {row["case_id"] for row in table_rows(corpus, "samples", ("case_id",))}):
         yield f"case {case_id}: no sample speaks of it"
 
@@ -307,7 +315,7 @@ def _manifest(corpus: Path) -> Iterator[str]:
     manifest = json.loads((corpus / "manifest.json").read_text(encoding="utf-8"))
     if manifest["counts"] != count(corpus):
         yield f"manifest.json: counts are not those of the tables, {json.dumps(count(corpus), sort_keys=True)}"
-    by_model = manifest.get("recipe", {}).get("writer", {}).get("kind") == "llm"
+    by_model = _kind_of_writer(manifest) == "llm"
     if by_model != has_drafts(corpus):
         yield "drafts.parquet: is missing" if by_model else "drafts.parquet: is there, and no model wrote"
     elif by_model and manifest.get("texts") != draft_counts(corpus):
@@ -316,6 +324,12 @@ def _manifest(corpus: Path) -> Iterator[str]:
     if manifest["fingerprint"] != own:
         yield f"manifest.json: fingerprint {manifest['fingerprint']} is not that of samples and ledger, {own}"
     yield from faults_of_record(corpus, manifest)
+
+
+def _kind_of_writer(manifest: Row) -> str | None:
+    recipe = manifest.get("recipe")
+    writer = recipe.get("writer") if isinstance(recipe, dict) else None
+    return writer.get("kind") if isinstance(writer, dict) else None
 
 
 def _is_inside(box: list[int], width: int, height: int) -> bool:

@@ -27,8 +27,6 @@ class Client:
 
         Raises UserError if the key is not set, the cache cannot be used, or a budget in money has no prices.
         """
-        if settings.budget.usd is not None and settings.prices is None:
-            raise EndpointError("budget.usd: needs `prices`, in US dollars for a million tokens; add them")
         self.settings = settings
         self.purse = purse
         key = settings.key()

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import httpx
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from gmai_vl.foundation import Settings, UserError
 
@@ -74,6 +74,12 @@ class EndpointSettings(Settings):
 
     budget: Budget = Budget()
     prices: Prices | None = None
+
+    @model_validator(mode="after")
+    def _money_needs_prices(self) -> "EndpointSettings":
+        if self.budget.usd is not None and self.prices is None:
+            raise ValueError("`budget.usd` needs `prices`, in US dollars for a million tokens; add them")
+        return self
 
     def key(self) -> str | None:
         """Return the key. Raises UserError if the variable that should hold it is not set, or holds no key."""

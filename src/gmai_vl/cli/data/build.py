@@ -19,7 +19,10 @@ def build(
         Literal["template", "llm"] | None,
         typer.Option(help="llm: the model of the recipe's `writer`. template: none. Without it, as the recipe says."),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; the corpus is the same for any number.")] = 1,
+    workers: Annotated[
+        int,
+        typer.Option(min=1, help="Processes; the corpus is the same for any number."),
+    ] = 1,
     engine: Annotated[
         Literal["local", "ray"], typer.Option(help="local: processes here. ray: the cluster of RAY_ADDRESS.")
     ] = "local",

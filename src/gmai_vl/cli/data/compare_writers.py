@@ -21,7 +21,7 @@ def compare_writers(
 
     Prints a table and writes a page with the pairs side by side. Goes on where it stopped: replies are kept.
 
-    Example: gmai data compare-writers recipes/data/busi-llm.yaml --out runs/compare --limit 200
+    Example: gmai data compare-writers my-recipe.yaml --out runs/compare --limit 200
     """
     from dataclasses import asdict
 

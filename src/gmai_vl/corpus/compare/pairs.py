@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmai_vl.corpus.parts import Part, plan_parts
-from gmai_vl.corpus.recipe import DataRecipe, LlmWriter, read_recipe, recipe_sha256
+from gmai_vl.corpus.recipe import DataRecipe, LlmWriter, purse_of, read_recipe
 from gmai_vl.endpoint import Client, in_order, store_path
 from gmai_vl.foundation import BadItem, UserError, progress
 from gmai_vl.records import Case, Rejected
@@ -76,9 +76,11 @@ def compare_writers(recipe_path: Path, limit: int | None = None) -> Iterator[Pai
     routes = [route for route in ROUTES if route in recipe.subsets]
     if not routes:
         raise UserError(f"{recipe_path}: subsets: neither caption nor instruct is among them; add one")
-    purse = f"{recipe.name}-compare-{recipe_sha256(recipe)[:16]}"
-    with Client(writer.endpoint, store_path(), purse) as client:
+    try:
         parts = plan_parts(recipe, recipe_path)
+    except UserError as error:
+        raise UserError(f"{recipe_path}: {error}") from None
+    with Client(writer.endpoint, store_path(), purse_of(recipe)) as client:
         total = sum(len(part.items) for part in parts)  # more where items are volumes
         cases = _cases(recipe, parts, limit)
         pairs = partial(_pairs_of, recipe=recipe, writer=writer, routes=routes, client=client)

@@ -34,7 +34,7 @@ class Comparison:
     """guided - unguided."""
 
     interval: tuple[float, float]
-    """95 % interval of the difference, of the paired outcomes by the normal approximation."""
+    """95 % interval of the difference, paired and clustered by image, by the normal approximation."""
 
     checks: dict[str, tuple[float, float]]
     """Check -> share of texts that fail it, guided and unguided, both as first written."""
@@ -51,13 +51,17 @@ def summary_of(pairs: Sequence[Pair]) -> dict[str, Comparison]:
 
 def _comparison(pairs: Sequence[Pair]) -> Comparison:
     count = len(pairs)
-    differences = [pair.guided.holds - pair.unguided.holds for pair in pairs]
-    mean = sum(differences) / count
-    spread = 1.96 * sqrt(sum((each - mean) ** 2 for each in differences) / max(count - 1, 1) / count)
+    by_image: dict[str, list[int]] = {}
+    for pair in pairs:
+        by_image.setdefault(pair.case_id, []).append(pair.guided.holds - pair.unguided.holds)
+    differences = [sum(each) / len(each) for each in by_image.values()]
+    images = len(differences)
+    mean = sum(differences) / images
+    spread = 1.96 * sqrt(sum((each - mean) ** 2 for each in differences) / max(images - 1, 1) / images)
     failed = [Counter(check for pair in pairs for check in side(pair).faults) for side in (_guided, _unguided)]
     checks = sorted(failed[0] | failed[1])
     return Comparison(
-        images=count,
+        images=images,
         guided=sum(pair.guided.holds for pair in pairs) / count,
         guided_again=sum(pair.guided_again.holds for pair in pairs) / count,
         unguided=sum(pair.unguided.holds for pair in pairs) / count,
@@ -77,9 +81,11 @@ def _unguided(pair: Pair) -> Side:
 
 def check_out(out: Path) -> None:
     """Raise UserError if the folder `out` holds anything but an earlier comparison."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; give a folder for the comparison")
     strangers = sorted({path.name for path in out.iterdir()} - _MADE) if out.is_dir() else []
-    if strangers or (out.exists() and not out.is_dir()):
-        raise UserError(f"{out}: holds {strangers[0] if strangers else 'no folder'}; give a new or an empty folder")
+    if strangers:
+        raise UserError(f"{out}: holds `{strangers[0]}`; give a new or an empty folder")
 
 
 def write_report(pairs: Sequence[Pair], out: Path, *, model: str, saw_images: bool) -> dict[str, Comparison]:
@@ -89,8 +95,9 @@ def write_report(pairs: Sequence[Pair], out: Path, *, model: str, saw_images: bo
     write_json(out / "comparison.json", told | {"routes": {name: asdict(each) for name, each in summary.items()}})
     rows = [_row(pair) for pair in pairs]
     write_text(out / "pairs.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    shown = [row | {"picture": jpeg_uri(Image.fromarray(pair.image))} for row, pair in zip(rows, pairs, strict=True)][
-        :MOST_SHOWN
+    shown = [
+        row | {"picture": jpeg_uri(Image.fromarray(pair.image))}
+        for row, pair in zip(rows[:MOST_SHOWN], pairs, strict=False)
     ]
     text = page(
         "gmai_vl.corpus.compare",

@@ -2,20 +2,19 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from gmai_vl.records import Finding
 from gmai_vl.vocabulary import Language
 from gmai_vl.writing.claims.counts import count_faults
 from gmai_vl.writing.claims.form import Role, form_faults
 from gmai_vl.writing.claims.frame import frame_faults
-from gmai_vl.writing.claims.labels import label_faults, missing_labels, says_normal
+from gmai_vl.writing.claims.labels import label_faults, means, missing_labels, says_normal
 from gmai_vl.writing.claims.measurements import measurement_faults
 from gmai_vl.writing.claims.places import largest_or_smallest, place_faults
-from gmai_vl.writing.claims.reading import Reading, Statement, read
+from gmai_vl.writing.claims.reading import Reading, read
 from gmai_vl.writing.claims.sizes import size_faults
 from gmai_vl.writing.claims.subjects import Subjects
-from gmai_vl.writing.claims.words import pattern
+from gmai_vl.writing.claims.words import pattern, patterns_of, plain_text
 from gmai_vl.writing.verify_facts import MeasuredCase
 
 CHECKS = (
@@ -50,13 +49,23 @@ MOST_CHARACTERS = 6000
 
 _OF_PATIENT = re.compile(r"\bpatient|\bbody\b|\banatomical|患者|病人|解剖")
 _HOW_MANY = re.compile(r"\bhow many\b|\bnumber of\b|\bcount\b|多少|几|数目|数量|数一数")
-_ASKS_PRESENCE = re.compile(
-    r"\b(?:is|are) there\b|\b(?:show|shows|visible|seen|present|evidence|contain|demonstrate|have|has|"
-    r"detect\w*)\b|是否|有没有|吗|有无|可见"
+_CLOSED: dict[Language, re.Pattern[str]] = {
+    "en": re.compile(
+        r"^(?:[^,?]*, )?(?:is|are|was|were|does|do|did|can|could|has|have|may|might|would|will)\b(?!.*\bor\b)"
+    ),
+    "zh": re.compile("吗[?？]?$|是否|有没有|有无|是不是|能否|可否"),
+}
+_IS_IMAGE = re.compile(r"^(?:is|was) (?:this|it|that|the (?:image|picture))\b|^这是|^该图")
+_NOT_PLAIN = re.compile(r"\b(?:no|not|same|anything|any other|absent|normal)\b|没有[^吗]*吗|异常|正常|相同")
+"""Closed questions that deny, compare or ask for whatever there is: yes and no are not read."""
+
+_ASKS_TELLABLE = re.compile(
+    r"\b(?:is|are) (?:there|this|it|these)\b|"
+    r"\b(?:show|shows|visible|seen|present|contain|have|has|detect\w*|depict\w*)\b|"
+    r"\b(?:left|right|upper|lower|center|top|bottom|large|small|tiny|more than|single|one|two|three)\b|"
+    r"是否|有没有|吗|有无|可见|左|右|上|下|大|小|中央"
 )
-_ASKS_PLACE = re.compile(
-    r"\bleft\b|\bright\b|\bupper\b|\blower\b|\blarge|\bsmall|\bmore than\b|\bcenter|左|右|上|下|大|小|中央"
-)
+"""Questions whose answer an annotation tells: whether, where, how many, how large."""
 
 
 def check_text(
@@ -91,17 +100,34 @@ def _faults(
     yield from form_faults(text, role, language, case)
     reading = read(text, language, case)
     spoken = list(case.findings) if about is None else list(about)
-    yield from label_faults(reading, case, spoken, region=about is not None)
-    yield from frame_faults(reading, case)
-    asked = read(question, language, case) if question else None
-    if asked is not None:
-        yield from _yes_or_no_faults(reading, asked, case, spoken)
     subjects = Subjects(language, case.findings, spoken)
-    if asked is not None:
-        for statement in asked.statements:
+    if question:
+        yield from _yes_or_no_faults(reading, question, case, spoken, region=about is not None)
+        for statement in read(question, language, case).statements:
             subjects.go_on(statement)
-    of_patient = bool(question and _OF_PATIENT.search(question.lower()))
-    how_many = bool(asked and _HOW_MANY.search(asked.text))
+    yield from _statement_faults(reading, case, spoken, subjects, region=about is not None, question=question or "")
+    if role == "caption":
+        if missing := missing_labels(reading, [finding.label for finding in spoken]):
+            yield "complete", f"does not name {', '.join(missing)}"
+        if not case.findings and not says_normal(reading, case):
+            yield "complete", "does not say that there is nothing"
+
+
+def _statement_faults(
+    reading: Reading,
+    case: MeasuredCase,
+    spoken: Sequence[Finding],
+    subjects: Subjects,
+    *,
+    region: bool,
+    question: str = "",
+) -> Iterable[tuple[str, str]]:
+    """Yield what is wrong with what a text says, statement by statement."""
+    language = reading.language
+    yield from label_faults(reading, case, spoken, region=region)
+    yield from frame_faults(reading, case)
+    asked = plain_text(question)
+    of_patient, how_many = bool(_OF_PATIENT.search(asked)), bool(_HOW_MANY.search(asked))
     for statement in reading.statements:
         chosen = largest_or_smallest(statement.text, subjects.of(statement), language)
         narrowed = Subjects(language, case.findings, chosen, chosen)
@@ -111,27 +137,43 @@ def _faults(
         yield from count_faults(without, statement, language, case, subjects, asked_how_many=how_many)
         yield from size_faults(statement, language, subjects)
         subjects.go_on(statement)
-    if role == "caption":
-        if missing := missing_labels(reading, [finding.label for finding in spoken]):
-            yield "complete", f"does not name {', '.join(missing)}"
-        if not case.findings and not says_normal(reading, case):
-            yield "complete", "does not say that there is nothing"
+
+
+def is_open(question: str, language: Language) -> bool:
+    """Say whether a question cannot be answered with yes or no."""
+    return not _CLOSED[language].search(plain_text(question))
 
 
 def _yes_or_no_faults(
-    reading: Reading, asked: Reading, case: MeasuredCase, spoken: Sequence[Finding]
+    answer: Reading, question: str, case: MeasuredCase, about: Sequence[Finding], *, region: bool
 ) -> Iterable[tuple[str, str]]:
-    """Read yes or no as the statement that the question makes of it; questions about places and sizes are left out."""
-    language = reading.language
-    says_yes = bool(pattern(language, "says_yes").search(reading.text))
-    says_no = not says_yes and bool(pattern(language, "says_no").search(reading.text))
-    if not (says_yes or says_no) or not _ASKS_PRESENCE.search(asked.text) or _ASKS_PLACE.search(asked.text):
+    """Read yes as the statement that a closed question makes, and no as that it is wrong.
+
+    No is held only against what an annotation tells: not in answer to "Is its margin smooth?".
+    """
+    language = answer.language
+    says_yes = bool(pattern(language, "says_yes").search(answer.text))
+    says_no = not says_yes and bool(pattern(language, "says_no").search(answer.text))
+    if not (says_yes or says_no) or is_open(question, language) or _NOT_PLAIN.search(plain_text(question)):
         return
-    for statement in asked.statements:
-        mentions = [
-            replace(mention, said="denied" if says_no else "affirmed")
-            for mention in statement.mentions
-            if mention.said != "denied"
-        ]
-        turned = Reading(language, "", (Statement(statement.text, 0, tuple(mentions)),))
-        yield from label_faults(turned, case, spoken, region=False)
+    asked = read(question, language, case)
+    wrong = [
+        fault
+        for fault in _statement_faults(asked, case, about, Subjects(language, case.findings, about), region=region)
+        if fault[0] not in ("invented", "denied", "unsupported")
+    ]
+    if says_yes:
+        yield from wrong
+    elif not wrong and _can_be_told(asked, case):
+        yield "denied", "no, but it is so"
+
+
+def _can_be_told(asked: Reading, case: MeasuredCase) -> bool:
+    """Say whether an annotation tells if what a question asks for is so."""
+    about_image = any(kind.search(asked.text) for kind in patterns_of("modalities").values())
+    of_labels = any(
+        means(mention, finding.label, asked.language) for mention in asked.mentions for finding in case.findings
+    )
+    return (of_labels and bool(_ASKS_TELLABLE.search(asked.text))) or (
+        about_image and bool(_IS_IMAGE.search(asked.text))
+    )

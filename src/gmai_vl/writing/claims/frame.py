@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 
 from gmai_vl.records import Case
-from gmai_vl.vocabulary import Language
-from gmai_vl.writing.claims.reading import Reading, names_of
+from gmai_vl.vocabulary import Language, branch_of, overlap
+from gmai_vl.writing.claims.reading import Reading, Statement, names_of
 from gmai_vl.writing.claims.words import patterns_of, words
 
 _JUST_DENIED: dict[Language, re.Pattern[str]] = {
@@ -33,10 +33,26 @@ def frame_faults(reading: Reading, case: Case) -> Iterator[tuple[str, str]]:
             for match in pattern.finditer(statement.text) if name != case.plane else ():
                 if not _is_denied(statement.text[: match.start()], language):
                     yield "plane", f"`{match[0]}`, but the plane is {case.plane or 'not known'}"
+        yield from _other_body_parts(statement, case)
     own = [name for label in _labels(case, language) for name in label]
     for match in patterns_of("invented")[language].finditer(reading.text):
         if not any(match[0] in name for name in own):
             yield "invented", f"`{match[0]}` is nothing that the annotation tells"
+
+
+def _other_body_parts(statement: Statement, case: Case) -> Iterator[tuple[str, str]]:
+    """Yield where a text says of another body part that it was imaged: "a knee X-ray" of a chest."""
+    if case.body_part is None:
+        return
+    for mention in statement.mentions:
+        if branch_of(mention.label) != "body part" or mention.said == "denied":
+            continue
+        shown = [case.body_part, *(finding.label for finding in case.findings)]
+        if any(overlap(mention.label, label) for label in shown):
+            continue
+        around = statement.text[max(0, mention.start - 20) : mention.end + 12]
+        if any(kind.search(around) for kind in patterns_of("modalities").values()):
+            yield "labels", f"`{mention.label.en}`, but this is the {case.body_part.en}"
 
 
 def _is_denied(before: str, language: Language) -> bool:

@@ -21,6 +21,9 @@ _NEAR: dict[Language, re.Pattern[str]] = {
 }
 """What stands before the name of another thing that places this one by it."""
 
+_NOT_SO = re.compile(r"(?:\bnot|n't|\bnothing|不|非)(?: \w+){0,2} ?$")
+"""Right before the label that says that nothing is there."""
+
 _EITHER = {"en": (("benign", "malignant"),), "zh": (("良性", "恶性"),)}
 """Words of which an annotation gives one, or none."""
 
@@ -38,6 +41,7 @@ def label_faults(reading: Reading, case: Case, about: Sequence[Finding], *, regi
             yield from _mention_faults(mention, statement, reading.language, case, true, others, region=region)
         yield from _either_faults(statement, reading.language, [*true, *([case.negative] if case.negative else [])])
         yield from _normal_faults(statement, reading.language, own)
+        yield from _generic_faults(statement, reading.language, case)
 
 
 def missing_labels(reading: Reading, labels: Iterable[Term]) -> list[str]:
@@ -56,9 +60,16 @@ def missing_labels(reading: Reading, labels: Iterable[Term]) -> list[str]:
 def says_normal(reading: Reading, case: Case) -> bool:
     """Say whether a text about a case without findings says so."""
     names = names_of(case.negative, reading.language) if case.negative else frozenset()
-    return any(name in reading.text for name in names) or bool(
-        pattern(reading.language, "says_normal").search(reading.text)
-    )
+    for statement in reading.statements:
+        if any(
+            mention.said != "denied" and statement.text[mention.start : mention.end] in names
+            for mention in statement.mentions
+        ):
+            return True
+        match = pattern(reading.language, "says_normal").search(statement.text)
+        if match and not _NOT_SO.search(statement.text[: match.start()]):
+            return True
+    return False
 
 
 def is_supported(mention: Mention, true: Sequence[Term], language: Language) -> bool:
@@ -93,6 +104,8 @@ def _mention_faults(
 ) -> Iterator[tuple[str, str]]:
     name = statement.text[mention.start : mention.end]
     if mention.label == case.negative:
+        if not case.findings and _NOT_SO.search(statement.text[: mention.start]):
+            yield "denied", f"`{name}` is denied, and so it is annotated"
         if mention.said != "denied" and case.findings:
             yield "labels", f"`{name}`, but there is {case.findings[0].label.en}"
         return
@@ -151,6 +164,16 @@ def _either_faults(statement: Statement, language: Language, true: Sequence[Term
             denied = said_at(statement, at, at + len(word), language) == "denied"
             if not inside and not denied:
                 yield "labels", f"`{word}` is not in the annotation"
+
+
+def _generic_faults(statement: Statement, language: Language, case: Case) -> Iterator[tuple[str, str]]:
+    """Yield where a text speaks of a lesion or the like, unnamed, in an image that has none."""
+    if not all(is_normal(finding.label) for finding in case.findings):
+        return
+    for match in pattern(language, "generic").finditer(statement.text):
+        named = any(mention.start <= match.start() < mention.end for mention in statement.mentions)
+        if not named and said_at(statement, match.start(), match.end(), language) != "denied":
+            yield "labels", f"`{match[0]}`, but nothing of the kind is annotated"
 
 
 def _normal_faults(statement: Statement, language: Language, own: Sequence[Term]) -> Iterator[tuple[str, str]]:

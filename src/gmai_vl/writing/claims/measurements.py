@@ -24,11 +24,33 @@ _LENGTHS = re.compile(
     rf"(?P<ns>{_N}(?: ?{_UNIT})?(?: ?(?:x|×|by|\*|乘以?) ?{_N}(?: ?{_UNIT})?)*) ?(?P<u>{_UNIT})(?![a-z²2])"
 )
 _PERCENT = re.compile(rf"(?P<n>{_N}) ?(?:%|percent|per cent)|百分之(?P<zh>{_N})")
+_SHARES = (
+    (
+        re.compile(r"\bhalf (?:of )?(?:the |this )?(?:whole |entire )?(?:image|picture|frame|field)\b(?! side)"),
+        0.4,
+        0.6,
+    ),
+    (
+        re.compile(r"\b(?:most|the majority) of the (?:image|picture|frame|field)\b|(?:大部分|多半)(?:图像|画面)"),
+        0.5,
+        1.0,
+    ),
+    (
+        re.compile(r"\b(?:the whole|the entire|(?:almost |nearly )?all of the) (?:image|picture|frame|field)\b"),
+        0.8,
+        1.0,
+    ),
+)
+"""Words for a share of the image, and between which shares they hold."""
+
 _PIXELS = re.compile(rf"({_N}) ?(?:x|×|by) ?({_N}) ?(?:pixels?|像素)")
 _OTHER_UNIT = re.compile(
     rf"{_N} ?(?:μm|um|micromet\w+|microns?|ml|cc|[cm]m[3³]|kg|g|degrees?|°|ms|s|mg|"
     r"微米|毫升|克|度|立方\w+)(?![a-z])"
 )
+
+
+_COVERS = re.compile(r"\b(?:cover\w*|occup\w+|fill\w*|takes? up|taking up)\b[^,]{0,20}$|(?:占|覆盖|充满)[^,]{0,6}$")
 
 
 def measurement_faults(text: str, about: Sequence[Finding], case: Case) -> tuple[str, list[tuple[str, str]]]:
@@ -46,6 +68,11 @@ def measurement_faults(text: str, about: Sequence[Finding], case: Case) -> tuple
             if not holds(match):
                 faults.append(("measurement", f"`{match[0]}` does not follow from the annotation"))
         text = pattern.sub(" \ue000 ", text)
+    for pattern, least, most in _SHARES:
+        for match in pattern.finditer(text):
+            covers = _COVERS.search(text[: match.start()])
+            if covers and not any(one.box and least <= (one.area_share or 0) <= most for one in about):
+                faults.append(("measurement", f"`{match[0]}` is not its share"))
     return text, faults
 
 

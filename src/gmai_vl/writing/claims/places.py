@@ -11,7 +11,7 @@ from gmai_vl.vocabulary import Language
 from gmai_vl.writing.claims.reading import Statement, said_at
 from gmai_vl.writing.claims.relations import relation_faults
 from gmai_vl.writing.claims.subjects import Subjects, relation_at
-from gmai_vl.writing.laterality import own_side, shows_whole_width
+from gmai_vl.writing.laterality import MIDLINE, OFF_MIDDLE, own_side, shows_whole_width
 
 _MIDDLE = 0.06
 """Share of the image by which the centre of a thing may be on the other side of the middle."""
@@ -40,6 +40,11 @@ _PATIENT: dict[Language, re.Pattern[str]] = {
         r"(?:患者|病人|人体|解剖学?|身体|受检者)(?:的|自身)*(?P<a>左|右)|(?P<b>左|右)侧?(?:上|下|中)?"
         r"(?:肺|肾|乳|眼|脑|大脑|小脑|半球|心[房室]|叶|胸|腹|髋|膝|肩|额|颞|顶|枕|输尿管|卵巢|肢|膈|肋|锁骨|肝|基底|腰)"
     ),
+}
+
+_BILATERAL: dict[Language, re.Pattern[str]] = {
+    "en": re.compile(r"\bbilateral\w*\b|\bon both sides\b|\bin both lungs\b"),
+    "zh": re.compile("双侧|两侧"),
 }
 
 _GRID_EN = re.compile(
@@ -82,6 +87,7 @@ _CENTER_ZH = re.compile(
 )
 
 
+_JOINED = re.compile(r"(?:,| and|,? and|, as well as| as well as)? (?:the |a |an )?|[、和与及]|以及")
 _ALL = re.compile(r"\b(?:both|all)\b|均|都|全部")
 
 
@@ -103,11 +109,14 @@ def place_faults(
 
     for match in _PATIENT[language].finditer(text):
         side = _side(match)
-        placed = _placed_by(match, text, statement, subjects) or about
-        ok = any(_side_of_patient(one, case) == side for one in placed)
+        groups = _placed_by(match, text, statement, subjects) or [about]
+        ok = all(any(_side_of_patient(one, case) == side for one in group) for group in groups)
         if ok == denied(match):
             yield "laterality", f"`{match[0]}` is not what is known of the patient's side"
         text = _blank(text, match)
+    for match in _BILATERAL[language].finditer(text):
+        if not denied(match):
+            yield "laterality", f"`{match[0]}` is more than is known of the patient's sides"
     if asked_of_patient:
         for match in re.finditer(
             r"\b(left|right)\b(?!(?: hand)? (?:side|half|"
@@ -121,18 +130,24 @@ def place_faults(
     for patterns, check in (((_GRID_EN, _GRID_ZH), "position"), ((_SIDE_EN, _SIDE_ZH), "side"),
                             ((_LEVEL_EN, _LEVEL_ZH), "position"), ((_CENTER_EN, _CENTER_ZH), "position")):  # fmt: skip
         for match in patterns[language == "zh"].finditer(text):
-            placed = _placed_by(match, blanked, statement, subjects) or about
-            if not placed:
+            groups = _placed_by(match, blanked, statement, subjects) or [about]
+            if not any(groups):
                 continue
-            each = [_lies(one.box, match, case) for one in placed if one.box]
-            holds = bool(each) and (all(each) if _ALL.search(statement.text[: match.start()]) else any(each))
+            every = all if _ALL.search(statement.text[: match.start()]) else any
+            holds = all(
+                bool(boxes) and every(_lies(box, match, case) for box in boxes)
+                for boxes in ([one.box for one in group if one.box] for group in groups)
+            )
             if holds == denied(match):
                 yield check, f"`{match[0].strip()}` is not where it is"
             text = _blank(text, match)
 
 
-def _placed_by(match: re.Match[str], text: str, statement: Statement, subjects: Subjects) -> list[Finding]:
-    """Return what a place belongs to: the name right before it, or where it opens a part of the sentence, after it."""
+def _placed_by(match: re.Match[str], text: str, statement: Statement, subjects: Subjects) -> list[list[Finding]]:
+    """Return what a place belongs to: the names joined right before it, or the name after it where it comes first.
+
+    Of each name the findings that it may mean.
+    """
     opens = max(text.rfind(",", 0, match.start()), text.rfind(":", 0, match.start())) + 1
     named = [
         (mention, found)
@@ -141,22 +156,36 @@ def _placed_by(match: re.Match[str], text: str, statement: Statement, subjects: 
         and relation_at(statement.text, mention.start, mention.end, subjects.language) is None
         and (found := [one for one in subjects.findings_of(mention) if one in subjects.about])
     ]
-    before = [found for mention, found in named if mention.end <= match.start()]
-    inside = [found for mention, found in named if opens <= mention.start and mention.end <= match.start()]
+    before = [(mention, found) for mention, found in named if mention.end <= match.start()]
     after = [found for mention, found in named if mention.start >= match.end()]
-    if inside:
-        return inside[-1]
-    return after[0] if after else before[-1] if before else []
+    if before and (before[-1][0].start >= opens or not after):
+        joined = [before[-1][1]]
+        for (one, found), (next_one, _) in zip(before[-2::-1], before[:0:-1], strict=True):
+            if not _JOINED.fullmatch(statement.text[one.end : next_one.start]):
+                break
+            joined.append(found)
+        return joined
+    return after[:1]
 
 
 def _side_of_patient(one: Finding, case: Case) -> str | None:
     """Return the patient's side that a finding is clearly on: by its name, or by a slice across the whole body."""
     if side := own_side(one.label):
         return side
-    if case.plane not in ("axial", "coronal") or one.box is None or not shows_whole_width(case):
+    if case.plane not in ("axial", "coronal") or not shows_whole_width(case) or one.label.en.lower() in MIDLINE:
+        return None
+    shown = {id(each): _half(each, case) for each in case.findings}
+    if any((side := own_side(each.label)) and shown[id(each)] not in (None, side) for each in case.findings):
+        return None  # the picture is turned, or the body
+    return shown.get(id(one))
+
+
+def _half(one: Finding, case: Case) -> str | None:
+    """Return the patient's side that the centre of a finding is clearly on; slices show the right on the left."""
+    if one.box is None:
         return None
     x = (one.box[0] + one.box[2]) / 2 / case.width
-    return "right" if x <= 0.5 - _MIDDLE else "left" if x >= 0.5 + _MIDDLE else None
+    return "right" if x <= 0.5 - OFF_MIDDLE else "left" if x >= 0.5 + OFF_MIDDLE else None
 
 
 def _lies(box: Box, match: re.Match[str], case: Case) -> bool:

@@ -11,6 +11,10 @@ _PART = re.compile(
     r" (?:fraction|share|part|portion|area) of (?:the|this) (?:whole |entire )?(?:image|picture|frame|field|view)\b"
 )
 
+_SUPERLATIVE = re.compile(
+    r"\b(?:is|are) the (?:largest|biggest|smallest)\b|\bthe (?:largest|biggest|smallest)(?: one)? is\b"
+)
+
 _SMALL_BELOW, _LARGE_FROM = 0.04, 0.06
 """Shares of the image between which a thing may be called small or large: only clear cases count."""
 
@@ -37,6 +41,7 @@ def size_faults(statement: Statement, language: Language, subjects: Subjects) ->
     """Yield check and reason for every size or degree that is clearly not that of what it is said of."""
     yield from _sizes(statement, language, subjects)
     yield from _degrees(statement, language, subjects)
+    yield from _superlatives(statement, language, subjects)
 
 
 def _sizes(statement: Statement, language: Language, subjects: Subjects) -> Iterator[tuple[str, str]]:
@@ -83,6 +88,20 @@ def _belongs(text: str, match: re.Match[str], start: int, end: int, language: La
             between,
         )
     )
+
+
+def _superlatives(statement: Statement, language: Language, subjects: Subjects) -> Iterator[tuple[str, str]]:
+    """Yield where a text calls a thing the largest or smallest of all that is not."""
+    areas = [one.area_share for one in subjects.all if one.box and one.area_share is not None]
+    if language != "en" or len(areas) < 2:
+        return
+    for match in _SUPERLATIVE.finditer(statement.text):
+        named = [mention for mention in statement.mentions if abs(mention.end - match.start()) <= 6]
+        named += [mention for mention in statement.mentions if 0 <= mention.start - match.end() <= 8]
+        found = [one for mention in named[:1] for one in subjects.findings_of(mention)]
+        best = min(areas) if "small" in match[0] else max(areas)
+        if found and not any(one.area_share == best for one in found):
+            yield "size", f"`{match[0]}` is another"
 
 
 def _degrees(statement: Statement, language: Language, subjects: Subjects) -> Iterator[tuple[str, str]]:

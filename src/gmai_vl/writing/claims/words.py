@@ -45,10 +45,29 @@ _LONG_NUMBER = re.compile(rf"\d{{{_MOST_DIGITS + 1},}}")
 _ABBREVIATION = re.compile(r"\b(e\.g|i\.e|approx|ca|vs|dr|mr|mrs|fig)\.")
 
 
+_LANGUAGES: tuple[Language, ...] = ("en", "zh")
+
+
+@cache
+def _all_numerals() -> dict[str, int]:
+    return numerals("en") | numerals("zh")
+
+
+@cache
+def _measured(language: Language) -> re.Pattern[str]:
+    """Return a pattern of number words that stand before a unit."""
+    longest_first = "|".join(sorted(numerals(language), key=len, reverse=True))
+    edge = r"\b" if language == "en" else ""
+    units = r"(?=[ -]?(?:mm|cm|millimet|centimet|percent|per cent|毫米|厘米|平方))"
+    return re.compile(f"{edge}({longest_first}){edge}{units}")
+
+
 def plain_text(text: str) -> str:
     """Return text in lower case, in American spelling, without hyphens in words or full-width signs."""
     plain = text.lower().translate(str.maketrans("’‘“”（）％：，；！？　", "''\"\"()%:,;!? "))
     for british, american in words()["spelling"].items():
         plain = plain.replace(british, american)
+    for language in _LANGUAGES:
+        plain = _measured(language).sub(lambda match: str(_all_numerals()[match[1]]), plain)
     plain = _LONG_NUMBER.sub("9" * _MOST_DIGITS, _HYPHEN.sub(" ", plain))
     return " ".join(_ABBREVIATION.sub(r"\1", plain).split())

@@ -6,18 +6,24 @@ from typing import Any
 
 from gmai_vl.records import Finding, Sample
 from gmai_vl.vocabulary import Language, Term
-from gmai_vl.writing.claims.check import check_text
-from gmai_vl.writing.claims.form import Role, form_faults
-from gmai_vl.writing.claims.labels import is_supported, missing_labels, says_normal
-from gmai_vl.writing.claims.reading import names_of, read
+from gmai_vl.writing.claims.check import CHECKS, check_text, is_open
+from gmai_vl.writing.claims.form import Role
+from gmai_vl.writing.claims.labels import means, missing_labels, says_normal
+from gmai_vl.writing.claims.reading import read
 from gmai_vl.writing.markup import parse_boxes, share_box
 from gmai_vl.writing.verify_captions import check_caption
 from gmai_vl.writing.verify_facts import MeasuredCase
 
-_OPEN_QUESTION = re.compile(
-    r"\b(?:what|where|which|how|why|describe|name|locate|point out)\b|什么|哪|何|如何|怎样|描述|指出|多少|几"
-)
-"""A question that takes what it names for granted; one that can be denied does not."""
+_CHOICE = re.compile(r"\bor\b|\bwhich\b|\bhow many\b|还是|哪|多少|几")
+_OF_STATEMENTS = frozenset({"complete", "denied", "unsupported", "hedged"})
+"""Checks of what a text says, which a question does not."""
+
+_OF_ANY_QUESTION = frozenset({"invented", "markup", "language", "residue", "length", "repetition"})
+_OF_CHOICES = frozenset({"side", "position", "laterality", "relation", "count", "numbers", "size", "grade", "labels"})
+"""Checks of what a question may offer to choose among."""
+
+_SHORT = 12
+"""Characters up to which two answers may be the same: yes, no, 是."""
 
 
 def check_written(sample: Sample, case: MeasuredCase) -> dict[str, bool | str]:
@@ -31,6 +37,9 @@ def check_written(sample: Sample, case: MeasuredCase) -> dict[str, bool | str]:
         question = asked.removeprefix(told["before"]).strip() if number == 0 else asked
         of_round = _round(question, said, told["route"], finding, language, case)
         checks |= {f"{number}.{name}" if len(texts) > 2 else name: result for name, result in of_round.items()}
+    if len(texts) > 2:
+        twice = [text for text in texts if texts.count(text) > 1 and len(text) > _SHORT]
+        checks["rounds"] = not twice or f"`{twice[0][:60]}` stands twice"
     return checks
 
 
@@ -59,7 +68,7 @@ def _round(
         role: Role = "caption" if route == "caption" else "region-caption"
         return check_text(said, role, language, case, about)
     checks = check_text(said, "answer", language, case, about, question)
-    checks["question"] = _question(question, route, language, case)
+    checks["question"] = _question(question, language, case, finding)
     labels = [one.label for one in (case.findings if finding is None else about or [])]
     if route.endswith("percept"):
         checks["complete"] = _names_all(said, labels, language, case)
@@ -70,20 +79,17 @@ def _round(
     return checks
 
 
-def _question(question: str, route: str, language: Language, case: MeasuredCase) -> bool | str:
-    """Check the form of a question, and that it takes nothing for granted that is not there."""
-    faults = [reason for _, reason in form_faults(question, "question", language, case)]
-    reading = read(question, language, case)
-    if _OPEN_QUESTION.search(reading.text):
-        own = [*(finding.label for finding in case.findings), *([case.body_part] if case.body_part else [])]
-        faults += [
-            f"asks about `{mention.label.en}`"
-            for mention in reading.mentions
-            if mention.said == "affirmed"
-            and not is_supported(mention, own, language)
-            and any(mention.label == label for label in case.label_set)
-        ]
-    return not faults or "; ".join(dict.fromkeys(faults))
+def _question(question: str, language: Language, case: MeasuredCase, finding: Finding | None) -> bool | str:
+    """Check the form of a question, and that what it takes for granted is so.
+
+    One that can be answered with yes or no takes nothing for granted; its answer is held against it.
+    """
+    checks = check_text(question, "question", language, case, None if finding is None else [finding])
+    left_out = _OF_STATEMENTS if is_open(question, language) else frozenset(CHECKS) - _OF_ANY_QUESTION
+    if _CHOICE.search(question.lower()):
+        left_out |= _OF_CHOICES
+    faults = [f"{name}: {result}" for name, result in checks.items() if result is not True and name not in left_out]
+    return not faults or "; ".join(faults)
 
 
 def _names_all(said: str, labels: list[Term], language: Language, case: MeasuredCase) -> bool | str:
@@ -95,7 +101,8 @@ def _names_all(said: str, labels: list[Term], language: Language, case: Measured
 
 
 def _names_any(text: str, labels: list[Term], language: Language, case: MeasuredCase) -> bool:
+    """Say whether a text names one of the labels, denied or not, or without labels that there is nothing."""
     reading = read(text, language, case)
     if not labels:
         return says_normal(reading, case)
-    return any(name in reading.text for label in labels for name in names_of(label, language))
+    return any(means(mention, label, language) for mention in reading.mentions for label in labels)

@@ -84,9 +84,10 @@ Rounds = tuple[tuple[str | None, str], ...]
 
 def jobs_of(facts: CaseFacts, subsets: Sequence[str], *names: object) -> list[Job]:
     """Return what is to be written about a case for the subsets wanted. Depends on the facts and `names` only."""
-    regions = tellable_regions(facts)
+    tellable = tellable_regions(facts)
+    regions = [index for index, finding in enumerate(facts.findings) if any(finding is one for one in tellable)]
     stable_rng(*names, "regions").shuffle(regions)
-    chosen = [facts.findings.index(region) for region in regions[:MOST_REGIONS]]
+    chosen = regions[:MOST_REGIONS]
     wanted: list[tuple[Route, int | None]] = [("caption", None), *(("region-caption", index) for index in chosen)]
     wanted += [("percept", None), *(("region-percept", index) for index in chosen)]
     wanted += [("instruct", None), ("text-single", None), ("text-multi", None)]
@@ -119,6 +120,8 @@ def rounds_of(job: Job, answer: dict[str, Any]) -> Rounds | str:
         if not all(isinstance(text, str) and text.strip() for text in texts):
             return f"a text is missing; wanted: {', '.join(keys)}"
         *question, said = (" ".join(str(text).split()) for text in texts)
+        if not all(text.isprintable() for text in (*question, said)):
+            return "a text holds invisible or broken characters"
         found.append((question[0] if question else None, said))
     return tuple(found)
 

@@ -11,7 +11,7 @@ Route = Literal["caption", "region-caption", "percept", "region-percept", "instr
 
 
 def prompt_id(name: str) -> str:
-    """Return the key into prompts.jsonl of a prompt: `guided/caption`, `unguided/caption` or `translate`."""
+    """Return the key into prompts.jsonl of a prompt: `guided/caption`, `unguided/caption`, `rewrite` or `translate`."""
     return f"llm/{name}/{_prompts()['version']}"
 
 
@@ -32,7 +32,9 @@ def system_prompt() -> str:
 def llm_prompt_texts() -> dict[str, str]:
     """Return the text of every prompt id that the language model writer uses, with its slots open."""
     names = [f"{way}/{route}" for way in ("guided", "unguided") for route in _prompts()[way]]
-    return {prompt_id(name): f"{system_prompt()}\n\n{prompt_template(name)}" for name in [*names, "translate"]}
+    return {
+        prompt_id(name): f"{system_prompt()}\n\n{prompt_template(name)}" for name in [*names, "rewrite", "translate"]
+    }
 
 
 @cache

@@ -25,12 +25,12 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 def has_chinese(facts: CaseFacts) -> bool:
     """Say whether everything that the annotation names has a Chinese name: only then is a text translated."""
-    return all(term.zh for term in terms_of(facts))
+    return all(term.zh for term in terms_of(facts) if term not in facts.absent)
 
 
 def terms_of(facts: CaseFacts) -> list[Term]:
     """Return what a translation has to call by its name in the vocabulary."""
-    named = (*facts.labels, facts.negative, facts.modality, facts.plane, facts.body_part, facts.grade)
+    named = (*facts.labels, *facts.absent, facts.negative, facts.modality, facts.plane, facts.body_part, facts.grade)
     return list(dict.fromkeys(term for term in named if term is not None))
 
 
@@ -46,7 +46,8 @@ def translate(
 ) -> Drafted:
     """Have the texts of a sample translated; what the template writer said about it is said in Chinese by it."""
     texts = [text for question, said in rounds for text in (question, said) if text is not None]
-    listed = "\n".join(f"- {term.en}: {term.zh}" for term in terms_of(facts))
+    terms = [term for term in terms_of(facts) if term.zh and any(says(term, text, "en") for text in texts)]
+    listed = "\n".join(f"- {term.en}: {term.zh}" for term in terms)
     wish = prompt_template("translate").format(terms=listed, texts=json.dumps(texts, ensure_ascii=False))
     array = {"type": "array", "items": {"type": "string"}, "minItems": len(texts), "maxItems": len(texts)}
     request = Request(
@@ -66,7 +67,7 @@ def translate(
         writer=client.settings.model,
         names=names,
     )
-    return draft(client, request, partial(_read, rounds, texts, terms_of(facts)), put_together, case)
+    return draft(client, request, partial(_read, rounds, texts, terms), put_together, case)
 
 
 def _read(rounds: Rounds, texts: list[str], terms: list[Term], answer: dict[str, Any]) -> Rounds | str:
@@ -76,8 +77,8 @@ def _read(rounds: Rounds, texts: list[str], terms: list[Term], answer: dict[str,
         return f"`texts` is no list of {len(texts)} texts"
     found = [" ".join(text.split()) for text in found]
     for text, translated in zip(texts, found, strict=True):
-        if not translated:
-            return "a text is empty"
+        if not translated or not translated.isprintable():
+            return "a text is empty, or holds invisible or broken characters"
         lost = Counter(_NUMBER.findall(text)) - Counter(_NUMBER.findall(translated))
         if lost:
             return f"numbers are lost: {', '.join(sorted(lost))}"
