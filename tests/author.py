@@ -87,13 +87,26 @@ def _texts_to_translate(prompt: str) -> list[str]:
 def _in_chinese(text: str, prompt: str) -> str:
     """Return a question for a question, else a sentence that names everything that the prompt gives a term for."""
     if text.endswith("?"):
-        return QUESTIONS.get(text, "图中可见什么？")
-    terms = dict(re.findall(r"^- (.*?): (.*)$", prompt, re.MULTILINE))
-    modalities = {term.en for term in MODALITIES}
-    image = "".join(chinese for english, chinese in terms.items() if english in modalities)
-    names = "、".join(chinese for english, chinese in terms.items() if english not in modalities)
+        last = text.rpartition(". ")[2]
+        return (_report(text, prompt) if last != text else "") + QUESTIONS.get(last, "图中可见什么？")
+    image, names = _terms(prompt)
     if text.startswith("It is about"):
         return f"所述为{image}图像。"
     if text.startswith("It names"):
         return f"报告提到{names}。"
     return f"{'该区域' if text.startswith('This region') else f'这是一幅{image}图像，图中'}可见{names}。"
+
+
+def _report(text: str, prompt: str) -> str:
+    """Return a report in Chinese with the shares of the image that the English one gives."""
+    image, names = _terms(prompt)
+    shares = "".join(f"，约占图像的{share}%" for share in re.findall(r"(\d+)%", text))
+    return f"这是一幅{image}图像，图中可见{names}{shares}。"
+
+
+def _terms(prompt: str) -> tuple[str, str]:
+    """Return the Chinese of the kind of image and of all else that the prompt gives a term for."""
+    terms = dict(re.findall(r"^- (.*?): (.*)$", prompt, re.MULTILINE))
+    modalities = {term.en for term in MODALITIES}
+    image = "".join(chinese for english, chinese in terms.items() if english in modalities)
+    return image, "、".join(chinese for english, chinese in terms.items() if english not in modalities)

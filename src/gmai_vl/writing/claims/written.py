@@ -46,12 +46,16 @@ def check_written(sample: Sample, case: MeasuredCase) -> dict[str, bool | str]:
 def _before(
     asked: str, told: Mapping[str, Any], finding: Finding | None, language: Language, case: MeasuredCase
 ) -> bool | str:
-    """Check what stands before the model's words: a question, a marked region, a statement; all by template."""
+    """Check what stands before the model's words: a question, a marked region, a statement; all by template.
+
+    A translation has its statement in its first question, which is then read as a caption.
+    """
     before = told["before"]
     if not asked.startswith(before):
         return f"the question does not begin with `{before[:60]}`"
     if told["route"].startswith("text-"):
-        faults = {name: result for name, result in check_caption(before, language, case).items() if result is not True}
+        checks = check_caption(before, language, case) if before else check_text(asked, "caption", language, case)
+        faults = {name: result for name, result in checks.items() if result is not True}
         return not faults or str(faults)
     if finding is None:
         return True

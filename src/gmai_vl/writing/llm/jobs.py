@@ -142,11 +142,13 @@ def sample_of_job(
     prompt: str,
     writer: str,
     names: tuple[object, ...],
+    with_statement: bool = True,
 ) -> Sample:
     """Return the sample of what was written, not yet checked.
 
     Captions stand under a question of the template writer's, regions are marked in the question, and a conversation
-    without image begins with a statement of the facts: `provenance.facts` keeps what was not written by the model.
+    without image begins with a statement of the facts (unless the first question holds it, as in translations):
+    `provenance.facts` keeps what was not written by the model.
     """
     finding = None if job.finding is None else facts.findings[job.finding]
     marked = "" if finding is None or not finding.box else boxes_markup([finding.box], facts.width, facts.height)
@@ -156,7 +158,7 @@ def sample_of_job(
         before = any_prompt(job.route, "plain", language, rng)[1].format(box=f"<box>{marked}</box>")
     elif finding is not None:
         before = wording(language)["marked"].format(box=f"<box>{marked}</box>")
-    elif not job.has_image:
+    elif not job.has_image and with_statement:
         before = statement_of(facts, language, *names)
     turns: list[Turn] = []
     for question, said in rounds:

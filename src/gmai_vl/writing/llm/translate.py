@@ -13,7 +13,7 @@ from gmai_vl.vocabulary import Term
 from gmai_vl.writing.claims.reading import says
 from gmai_vl.writing.facts import CaseFacts
 from gmai_vl.writing.llm.drafts import Drafted, draft
-from gmai_vl.writing.llm.jobs import Job, Rounds, sample_of_job
+from gmai_vl.writing.llm.jobs import Job, Rounds, sample_of_job, statement_of
 from gmai_vl.writing.llm.prompts import prompt_id, prompt_template, system_prompt
 from gmai_vl.writing.verify_facts import MeasuredCase
 
@@ -44,7 +44,13 @@ def translate(
     number: int,
     names: tuple[object, ...],
 ) -> Drafted:
-    """Have the texts of a sample translated; what the template writer said about it is said in Chinese by it."""
+    """Have the texts of a sample translated; what it stands under is said in Chinese by the template writer.
+
+    But the report of a conversation without image is translated too: another one may not hold what is asked for.
+    """
+    if not job.has_image:
+        (question, said), *others = rounds
+        rounds = ((f"{statement_of(facts, 'en', *names)} {question}", said), *others)
     texts = [text for question, said in rounds for text in (question, said) if text is not None]
     terms = [term for term in terms_of(facts) if term.zh and any(says(term, text, "en") for text in texts)]
     listed = "\n".join(f"- {term.en}: {term.zh}" for term in terms)
@@ -66,6 +72,7 @@ def translate(
         prompt=prompt_id("translate"),
         writer=client.settings.model,
         names=names,
+        with_statement=False,
     )
     return draft(client, request, partial(_read, rounds, texts, terms), put_together, case)
 
