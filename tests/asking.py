@@ -58,10 +58,14 @@ def threads_left() -> list[threading.Thread]:
 
 
 def child(script: str, *arguments: object) -> "subprocess.Popen[str]":
-    """Begin to run `script` in a process of its own, which may import what the tests import."""
+    """Begin to run `script` in a process of its own, which may import what the tests import.
+
+    It minds Ctrl-C also where the tests run in the background of a shell, which has its processes ignore it.
+    """
+    minds = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
+        [sys.executable, "-c", minds + textwrap.dedent(script), *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": path},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
