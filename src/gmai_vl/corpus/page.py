@@ -7,7 +7,7 @@ import json
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
@@ -15,7 +15,8 @@ from PIL import Image
 def page(package: str, stem: str, data: Any = None, **values: Any) -> str:
     """Return STEM.html of `package` with `values` filled in, its style sheet, script and `data` inside.
 
-    The page has `style`, `policy` and, where there is data, `script` and `data` to place.
+    It extends `base`, the head that all pages have, and fills its blocks `title` and `body`; where there is data, it
+    has `script` and `data` to place.
     """
     style = _asset(package, f"{stem}.css")
     policy = f"default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; style-src {_source_hash(style)}"
@@ -25,7 +26,10 @@ def page(package: str, stem: str, data: Any = None, **values: Any) -> str:
         script = _asset(package, f"{stem}.js")
         policy += f"; script-src {_source_hash(script)}"
         inside |= {"script": Markup(script), "data": Markup(_json_in_html(data))}  # noqa: S704
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    base = DictLoader({"base": _asset("gmai_vl.corpus", "base.html")})
+    environment = Environment(
+        loader=base, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     inside["policy"] = Markup(policy)  # noqa: S704
     return environment.from_string(_asset(package, f"{stem}.html")).render(**inside, **values)
 

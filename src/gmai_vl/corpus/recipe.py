@@ -11,7 +11,7 @@ from gmai_vl.foundation import Settings, canonical_json, load_settings, read_yam
 from gmai_vl.records import Split, Subset
 from gmai_vl.sources import SourceSpec
 from gmai_vl.vocabulary import Language
-from gmai_vl.writing import LlmOptions
+from gmai_vl.writing import LlmOptions, prompts_version
 
 NAME = r"[\w.-]+"
 """Names stand in ids and file names."""
@@ -159,6 +159,7 @@ def recipe_sha256(recipe: DataRecipe) -> str:
     said = recipe.model_dump(mode="json")
     if isinstance(recipe.writer, LlmWriter):
         said["writer"] = {key: value for key, value in said["writer"].items() if key not in _CHANGES_NO_TEXT}
+        said["prompts"] = prompts_version()  # an unfinished corpus is not gone on with in other words
     return sha256_of_text(canonical_json(said))
 
 

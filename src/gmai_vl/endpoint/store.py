@@ -1,6 +1,5 @@
 """The cache of replies and the account of what was spent, in one SQLite file that survives a kill at any moment."""
 
-import os
 import sqlite3
 import threading
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from gmai_vl.endpoint.request import Reply
 from gmai_vl.endpoint.transport import EndpointError
-from gmai_vl.foundation import UserError
+from gmai_vl.foundation import UserError, cache_home
 
 _SECONDS_FOR_OTHERS = 60.0
 """How long to wait for another process that writes to the same file."""
@@ -34,10 +33,8 @@ class Spent:
 
 
 def store_path() -> Path:
-    """Return where replies are kept: in GMAI_CACHE, else in XDG_CACHE_HOME/gmai-vl or ~/.cache/gmai-vl."""
-    if cache := os.environ.get("GMAI_CACHE"):
-        return Path(cache) / "replies.sqlite"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gmai-vl" / "replies.sqlite"
+    """Return the file that replies are kept in."""
+    return cache_home() / "replies.sqlite"
 
 
 class Store:

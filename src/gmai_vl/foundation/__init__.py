@@ -1,5 +1,6 @@
 """What every room stands on: errors, safe files, checked settings, progress, seeded choice."""
 
+from gmai_vl.foundation.caches import cache_home
 from gmai_vl.foundation.chance import stable_fraction, stable_rng, stable_shuffle
 from gmai_vl.foundation.errors import BadItem, Interrupted, UserError, nearest, visible
 from gmai_vl.foundation.files import (
@@ -22,6 +23,7 @@ __all__ = [
     "UserError",
     "atomic_file",
     "atomic_files",
+    "cache_home",
     "canonical_json",
     "is_inside",
     "load_settings",

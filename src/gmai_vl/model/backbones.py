@@ -1,6 +1,5 @@
 """Pretrained parts: where they come from, how they get into the cache, where they lie."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gmai_vl.foundation import UserError, nearest, say, sha256_of_file, write_json
+from gmai_vl.foundation import UserError, cache_home, nearest, say, sha256_of_file, write_json
 from gmai_vl.model.convert import convert_lite0, convert_llama_gguf
 from gmai_vl.model.folder import atomic_folder
 
@@ -83,10 +82,8 @@ BACKBONES = {
 
 
 def cache_folder() -> Path:
-    """Return the folder of pulled backbones: in GMAI_CACHE, else in XDG_CACHE_HOME/gmai-vl or ~/.cache/gmai-vl."""
-    if cache := os.environ.get("GMAI_CACHE"):
-        return Path(cache) / "backbones"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gmai-vl" / "backbones"
+    """Return the folder of pulled backbones."""
+    return cache_home() / "backbones"
 
 
 def is_present(name: str) -> bool:

@@ -3,7 +3,7 @@
 from gmai_vl.writing.asks import FORMS
 from gmai_vl.writing.facts import CaseFacts, FindingFacts, facts_of
 from gmai_vl.writing.given import write_given
-from gmai_vl.writing.llm import Draft, LlmOptions, Written, llm_prompt_texts, write_with_llm
+from gmai_vl.writing.llm import Draft, LlmOptions, Written, llm_prompt_texts, prompts_version, write_with_llm
 from gmai_vl.writing.markup import box_markup, boxes_markup, grounding_markup, parse_boxes, share_box
 from gmai_vl.writing.phrases import prompt_texts
 from gmai_vl.writing.templates import write_samples
@@ -27,6 +27,7 @@ __all__ = [
     "measured",
     "parse_boxes",
     "prompt_texts",
+    "prompts_version",
     "share_box",
     "write_given",
     "write_samples",

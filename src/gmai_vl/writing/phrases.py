@@ -16,6 +16,9 @@ from gmai_vl.writing.relations import APART, BODY_DIRECTIONS, Pair
 Style = Literal["mcq", "mcq-text", "closed", "open", "free", "plain"]
 """Answered by an option's letter or its text, by yes or no, a phrase, a sentence, or as the question says (plain)."""
 
+REGION_BEGINS: dict[Language, str] = {"en": "This region", "zh": "该区域"}
+"""How a caption of a region begins (arXiv 2411.14522, Table 2)."""
+
 ChoiceStyle = Literal["mcq", "mcq-text"]
 
 _STYLES: dict[str, tuple[Style, ...]] = {

@@ -11,7 +11,7 @@ from gmai_vl.writing.claims.written import check_written
 from gmai_vl.writing.facts import NO, NO_FINDING, YES
 from gmai_vl.writing.laterality import PATIENT_SIDES
 from gmai_vl.writing.markup import ShareBox, parse_boxes, share_box
-from gmai_vl.writing.phrases import wording
+from gmai_vl.writing.phrases import REGION_BEGINS, wording
 from gmai_vl.writing.relations import INSIDE, OVERLAPPING, SURROUNDED, TOUCHING
 from gmai_vl.writing.verify_captions import (
     Checks,
@@ -33,8 +33,6 @@ from gmai_vl.writing.verify_facts import (
     side_of_patient,
     size_of,
 )
-
-REGION_BEGINS = {"en": "This region", "zh": "该区域"}
 
 MEASURES = {"diameter": "length", "area": "area", "extent": "w"}
 """Form of a question about a measurement -> the group of `MEASURE` that answers it."""

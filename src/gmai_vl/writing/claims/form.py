@@ -10,6 +10,7 @@ from gmai_vl.vocabulary import Language
 from gmai_vl.writing.claims.reading import names_of
 from gmai_vl.writing.claims.words import pattern, patterns_of, plain_text
 from gmai_vl.writing.markup import parse_boxes, share_box
+from gmai_vl.writing.phrases import REGION_BEGINS
 
 Role = Literal["caption", "region-caption", "answer", "question"]
 
@@ -19,7 +20,6 @@ MOST_WORDS = 300
 FEWEST_WORDS = 3
 BOX_TOLERANCE = 0.0101
 
-_BEGINS = {"en": "This region", "zh": "该区域"}
 _CJK = re.compile(r"[\u3400-\u9fff]")
 _LATIN_WORD = re.compile(r"[A-Za-zÀ-ÿ]{2,}")
 _MARKUP = re.compile(r"</?(?:ref|box)>")
@@ -48,8 +48,8 @@ def form_faults(text: str, role: Role, language: Language, case: Case) -> Iterat
         yield "residue", f"`{match[0]}` speaks of the task"
     yield from _length(bare, role, language)
     yield from _repetition(bare, language)
-    if role == "region-caption" and not text.startswith(_BEGINS[language]):
-        yield "begins", f"does not begin with `{_BEGINS[language]}`"
+    if role == "region-caption" and not text.startswith(REGION_BEGINS[language]):
+        yield "begins", f"does not begin with `{REGION_BEGINS[language]}`"
     yield from _markup(text, language, case)
 
 

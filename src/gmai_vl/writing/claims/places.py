@@ -169,7 +169,10 @@ def _placed_by(match: re.Match[str], text: str, statement: Statement, subjects: 
 
 
 def _side_of_patient(one: Finding, case: Case) -> str | None:
-    """Return the patient's side that a finding is clearly on: by its name, or by a slice across the whole body."""
+    """Return the patient's side that a finding is clearly on: by its name, or by a slice across the whole body.
+
+    Here the centre decides; `side_of_patient`, which tells what a writer may say unasked, wants all of it there.
+    """
     if side := own_side(one.label):
         return side
     if case.plane not in ("axial", "coronal") or not shows_whole_width(case) or one.label.en.lower() in MIDLINE:

@@ -15,7 +15,7 @@ from gmai_vl.writing.phrases import plural
 Said = Literal["affirmed", "hedged", "denied"]
 
 _MARKED = re.compile(r"<ref>([^<>]*)</ref>|<box>[^<>]*</box>")
-_SENTENCE_END = re.compile(r"(?<=[.!?。；;])(?!\d)\s*|\n")
+_SENTENCE_END = re.compile(r"(?<=[.!?。；;])(?!\d)\s*")
 _YES_NO = re.compile(r"(?:yes|no)[,:]\s*|(?:是|否|是的|不是|没有|有)[,]")
 _COMMA = re.compile(r",\s*(?:and |so |or )?|\s+and (?=the |a |an |there |it |they |its |no )")
 

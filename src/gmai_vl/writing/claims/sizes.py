@@ -92,7 +92,7 @@ def _belongs(text: str, match: re.Match[str], start: int, end: int, language: La
 
 def _superlatives(statement: Statement, language: Language, subjects: Subjects) -> Iterator[tuple[str, str]]:
     """Yield where a text calls a thing the largest or smallest of all that is not."""
-    areas = [one.area_share for one in subjects.all if one.box and one.area_share is not None]
+    areas = [one.area_share for one in subjects.known if one.box and one.area_share is not None]
     if language != "en" or len(areas) < 2:
         return
     for match in _SUPERLATIVE.finditer(statement.text):

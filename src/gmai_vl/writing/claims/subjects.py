@@ -71,7 +71,7 @@ class Subjects:
     """The findings spoken of, from one statement to the next."""
 
     language: Language
-    all: Sequence[Finding]
+    known: Sequence[Finding]
     """All findings of the case, as a text may place one by another."""
 
     about: Sequence[Finding]
@@ -82,7 +82,7 @@ class Subjects:
 
     def findings_of(self, mention: Mention) -> list[Finding]:
         """Return the findings that a name may mean: not those that only lie in what it names."""
-        return [one for one in self.all if means(mention, one.label, self.language)]
+        return [one for one in self.known if means(mention, one.label, self.language)]
 
     def of(self, statement: Statement) -> list[Finding]:
         """Return the findings that a statement is about."""

@@ -3,7 +3,7 @@
 from gmai_vl.writing.llm.brief import brief_of
 from gmai_vl.writing.llm.drafts import Attempt, Draft, Drafted, Outcome
 from gmai_vl.writing.llm.jobs import Job, jobs_of
-from gmai_vl.writing.llm.prompts import llm_prompt_texts
+from gmai_vl.writing.llm.prompts import llm_prompt_texts, prompts_version
 from gmai_vl.writing.llm.writer import LlmOptions, Written, sent_image, within, write_job, write_with_llm
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "brief_of",
     "jobs_of",
     "llm_prompt_texts",
+    "prompts_version",
     "sent_image",
     "within",
     "write_job",

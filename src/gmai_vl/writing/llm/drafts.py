@@ -73,7 +73,7 @@ def draft(
     put_together: Callable[[Rounds], Sample],
     case: MeasuredCase,
     *,
-    tries: int = TRIES,
+    tries: int,
 ) -> Drafted:
     """Ask, read the JSON of the answer, make a sample of it and check that; up to `tries` times.
 

@@ -21,25 +21,16 @@ MOST_REGIONS = 2
 MOST_ROUNDS = 6
 """Of a conversation."""
 
-_SUBSETS: dict[Route, Subset] = {
-    "caption": "caption",
-    "region-caption": "caption",
-    "percept": "percept",
-    "region-percept": "percept",
-    "instruct": "instruct",
-    "text-single": "text-single",
-    "text-multi": "text-multi",
+_ROUTES: dict[Route, tuple[Subset, int]] = {
+    "caption": ("caption", 320),
+    "region-caption": ("caption", 256),
+    "percept": ("percept", 192),
+    "region-percept": ("percept", 192),
+    "instruct": ("instruct", 320),
+    "text-single": ("text-single", 256),
+    "text-multi": ("text-multi", 640),
 }
-
-_MOST_TOKENS: dict[Route, int] = {
-    "caption": 320,
-    "region-caption": 256,
-    "percept": 192,
-    "region-percept": 192,
-    "instruct": 320,
-    "text-single": 256,
-    "text-multi": 640,
-}
+"""Route -> the part of the corpus that it writes for, and the most tokens of an answer."""
 
 _TEXT: dict[str, Any] = {"type": "string"}
 """No bounds: not all servers can hold an answer to them, and `rounds_of` looks at what comes."""
@@ -60,7 +51,7 @@ class Job:
     @property
     def subset(self) -> Subset:
         """Part of the corpus that the text belongs to."""
-        return _SUBSETS[self.route]
+        return _ROUTES[self.route][0]
 
     @property
     def is_caption(self) -> bool:
@@ -75,7 +66,7 @@ class Job:
     @property
     def max_tokens(self) -> int:
         """Longest answer of the model."""
-        return _MOST_TOKENS[self.route]
+        return _ROUTES[self.route][1]
 
 
 Rounds = tuple[tuple[str | None, str], ...]
@@ -94,7 +85,7 @@ def jobs_of(facts: CaseFacts, subsets: Sequence[str], *names: object) -> list[Jo
     return [
         Job(number=number, route=route, finding=finding)
         for number, (route, finding) in enumerate(wanted)
-        if _SUBSETS[route] in subsets
+        if _ROUTES[route][0] in subsets
     ]
 
 

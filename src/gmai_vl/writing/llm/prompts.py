@@ -12,7 +12,12 @@ Route = Literal["caption", "region-caption", "percept", "region-percept", "instr
 
 def prompt_id(name: str) -> str:
     """Return the key into prompts.jsonl of a prompt: `guided/caption`, `unguided/caption`, `rewrite` or `translate`."""
-    return f"llm/{name}/{_prompts()['version']}"
+    return f"llm/{name}/{prompts_version()}"
+
+
+def prompts_version() -> int:
+    """Return the version of all prompts."""
+    return int(_prompts()["version"])
 
 
 def prompt_template(name: str) -> str:

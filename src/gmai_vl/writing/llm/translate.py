@@ -12,7 +12,7 @@ from gmai_vl.records import Turn
 from gmai_vl.vocabulary import Term
 from gmai_vl.writing.claims.reading import says
 from gmai_vl.writing.facts import CaseFacts
-from gmai_vl.writing.llm.drafts import Drafted, draft
+from gmai_vl.writing.llm.drafts import TRIES, Drafted, draft
 from gmai_vl.writing.llm.jobs import Job, Rounds, sample_of_job, statement_of
 from gmai_vl.writing.llm.prompts import prompt_id, prompt_template, system_prompt
 from gmai_vl.writing.verify_facts import MeasuredCase
@@ -74,7 +74,7 @@ def translate(
         names=names,
         with_statement=False,
     )
-    return draft(client, request, partial(_read, rounds, texts, terms), put_together, case)
+    return draft(client, request, partial(_read, rounds, texts, terms), put_together, case, tries=TRIES)
 
 
 def _read(rounds: Rounds, texts: list[str], terms: list[Term], answer: dict[str, Any]) -> Rounds | str:

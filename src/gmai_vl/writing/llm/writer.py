@@ -13,7 +13,7 @@ from gmai_vl.foundation import stable_fraction, stable_rng
 from gmai_vl.records import Case, ImageRef, Sample, Turn
 from gmai_vl.writing.facts import CaseFacts, facts_of
 from gmai_vl.writing.llm.brief import brief_of, region_brief
-from gmai_vl.writing.llm.drafts import Draft, Drafted, draft
+from gmai_vl.writing.llm.drafts import TRIES, Draft, Drafted, draft
 from gmai_vl.writing.llm.jobs import Job, jobs_of, rounds_of, sample_of_job, schema_of, statement_of
 from gmai_vl.writing.llm.prompts import prompt_id, prompt_template, system_prompt
 from gmai_vl.writing.llm.translate import has_chinese, translate
@@ -81,7 +81,7 @@ def write_job(
     names: tuple[object, ...],
     *,
     guided: bool = True,
-    tries: int = 2,
+    tries: int = TRIES,
 ) -> Drafted:
     """Have one text written: with what the annotation tells or, unless `guided`, from the image alone."""
     way = f"{'guided' if guided else 'unguided'}/{job.route}"
@@ -117,12 +117,9 @@ def sent_image(case: Case, options: LlmOptions) -> NDArray[np.uint8] | None:
 
 def within(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """Return an image [H, W] or [H, W, 3], made smaller where one of its sides is longer than `side`."""
-    height, width = pixels.shape[:2]
-    if max(width, height) <= side:
-        return pixels
-    scale = side / max(width, height)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+    image = Image.fromarray(pixels)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return np.asarray(image)
 
 
 def _filled(way: str, job: Job, facts: CaseFacts, names: tuple[object, ...]) -> str:
