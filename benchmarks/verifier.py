@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/verifier.py FOLDER [--misses]
 
-FOLDER holds `cases.json` and a `.jsonl` of texts. A text is stopped if any check finds a fault: recall is the share of
+FOLDER holds `cases.json` and a `.jsonl` of texts, or of questions with their answers. A text is stopped if any check finds a fault: recall is the share of
 false texts that are stopped, precision the share of stopped texts that are false.
 """
 
@@ -19,6 +19,7 @@ from gmai_vl.sources.geometry import side_of
 from gmai_vl.vocabulary import Term
 from gmai_vl.writing import measured
 from gmai_vl.writing.claims import check_text
+from gmai_vl.writing.claims.written import check_round
 
 
 def main() -> None:
@@ -31,7 +32,10 @@ def main() -> None:
         row = json.loads(line)
         case = cases[row["case"]]
         about = None if row["region"] is None else [case.findings[row["region"]]]
-        checks = check_text(row["text"], row["role"], row["language"], case, about, row["question"])
+        if row["role"] == "qa":
+            checks = check_round(row["question"], row["text"], "instruct", None, row["language"], case)
+        else:
+            checks = check_text(row["text"], row["role"], row["language"], case, about, row["question"])
         faults = {name: result for name, result in checks.items() if result is not True}
         truth = "true" if row["true"] else "false"
         for group in ("all", row["language"], row["role"], row["fault"] or "-"):

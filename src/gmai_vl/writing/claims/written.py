@@ -35,7 +35,7 @@ def check_written(sample: Sample, case: MeasuredCase) -> dict[str, bool | str]:
     for number in range(len(texts) // 2):
         asked, said = texts[2 * number], texts[2 * number + 1]
         question = asked.removeprefix(told["before"]).strip() if number == 0 else asked
-        of_round = _round(question, said, told["route"], finding, language, case)
+        of_round = check_round(question, said, told["route"], finding, language, case)
         checks |= {f"{number}.{name}" if len(texts) > 2 else name: result for name, result in of_round.items()}
     if len(texts) > 2:
         twice = [text for text in texts if texts.count(text) > 1 and len(text) > _SHORT]
@@ -64,9 +64,13 @@ def _before(
     return boxes == [share_box(finding.box, case.width, case.height)] or f"{boxes} is not the region"
 
 
-def _round(
+def check_round(
     question: str, said: str, route: str, finding: Finding | None, language: Language, case: MeasuredCase
 ) -> dict[str, bool | str]:
+    """Return check -> True, or what is wrong, of one question and its answer, or of a caption.
+
+    `finding` is the one that a region's text speaks of, None for the whole image; a caption has no question of its own.
+    """
     about = None if finding is None else [finding]
     if route in ("caption", "region-caption"):
         role: Role = "caption" if route == "caption" else "region-caption"
