@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/verifier.py FOLDER [--misses]
 
-FOLDER holds `cases.json` and a `.jsonl` of texts, or of questions with their answers. A text is stopped if any check finds a fault: recall is the share of
-false texts that are stopped, precision the share of stopped texts that are false.
+FOLDER holds `cases.json` and a `.jsonl` of texts, or of questions with their answers. A text is stopped if any check
+finds a fault: recall is the share of false texts that are stopped, precision the share of stopped texts that are false.
 """
 
 import json
