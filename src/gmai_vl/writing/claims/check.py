@@ -51,13 +51,20 @@ _OF_PATIENT = re.compile(r"\bpatient|\bbody\b|\banatomical|患者|病人|解剖"
 _HOW_MANY = re.compile(r"\bhow many\b|\bnumber of\b|\bcount\b|多少|几|数目|数量|数一数")
 _CLOSED: dict[Language, re.Pattern[str]] = {
     "en": re.compile(
-        r"^(?:[^,?]*, )?(?:is|are|was|were|does|do|did|can|could|has|have|may|might|would|will)\b(?!.*\bor\b)"
+        r"^(?:[^,?]*, )?(?:(?:is|are|was|were|does|do|did|can|could|has|have|may|might|would|will)(?:n't)?|can't|am i)"
+        r"\b(?!.*\bor\b)|\bis (?:this|that) (?:correct|right|true|so)\?"
     ),
     "zh": re.compile("吗[?？]?$|是否|有没有|有无|是不是|能否|可否"),
 }
 _IS_IMAGE = re.compile(r"^(?:is|was) (?:this|it|that|the (?:image|picture))\b|^这是|^该图")
-_NOT_PLAIN = re.compile(r"\b(?:no|not|same|anything|any other|absent|normal)\b|没有[^吗]*吗|异常|正常|相同")
+_NOT_PLAIN = re.compile(
+    r"\b(?:no|not|same|anything|any other|absent|normal|true|correct|right that|lack|free of)\b|n't\b|"
+    r"没有[^吗]*吗|异常|正常|相同|不是[^吗]*吗|对吗"
+)
 """Closed questions that deny, compare or ask for whatever there is: yes and no are not read."""
+
+_COMPARES = re.compile(r"\b\w+er (?:in \w+ )?than\b|\bmore\b|\bfewer\b|\bexceed\w*|[大小多少高低]于|超过|只占")
+"""What "no" is not held against: not every comparison is read."""
 
 _ASKS_TELLABLE = re.compile(
     r"\b(?:is|are) (?:there|this|it|these)\b|"
@@ -164,7 +171,7 @@ def _yes_or_no_faults(
     ]
     if says_yes:
         yield from wrong
-    elif not wrong and _can_be_told(asked, case):
+    elif not wrong and not _COMPARES.search(asked.text) and _can_be_told(asked, case):
         yield "denied", "no, but it is so"
 
 

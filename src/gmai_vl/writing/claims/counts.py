@@ -25,6 +25,7 @@ _SINGLE: dict[Language, re.Pattern[str]] = {
     "en": re.compile(r"\b(?:a single|single|a solitary|solitary|(?:only|exactly|just) one|one)\b"),
     "zh": re.compile(r"仅有?一|只有一|仅见一|单个|单发|单一|唯一|一个单独|孤立"),
 }
+_BREAK = re.compile("[,:;]")
 _NO_COUNT = re.compile(r"^ (?:of|or|can|may|is|side|third|half|another|end|edge|area|part|image|view|plane)\b")
 _THINGS: dict[Language, re.Pattern[str]] = {
     "en": re.compile(
@@ -123,7 +124,9 @@ def _nouns(statement: Statement, language: Language, subjects: Subjects, about: 
 def _counted(number: _Number, text: str, nouns: list[_Noun], language: Language) -> Sequence[Finding] | None:
     """Return what a number counts: what follows closely, in Chinese also what stands right before it."""
     gap = 6 if language == "zh" else 24
-    after = [noun for noun in nouns if 0 <= noun[0] - number.end <= gap and "," not in text[number.end : noun[0]]]
+    after = [
+        noun for noun in nouns if 0 <= noun[0] - number.end <= gap and not _BREAK.search(text[number.end : noun[0]])
+    ]
     if after:
         return min(after, key=lambda noun: noun[0])[2]
     before = [noun for noun in nouns if 0 <= number.start - noun[1] <= 4] if language == "zh" else []

@@ -20,8 +20,8 @@ _SMALL_BELOW, _LARGE_FROM = 0.04, 0.06
 
 _SIZES = {
     "en": {
-        "small": re.compile(r"\b(?:small|tiny|minute|little|diminutive)\b"),
-        "large": re.compile(r"\b(?:large|huge|big|extensive|sizeable|sizable|massive|enormous|giant)\b"),
+        "small": re.compile(r"(?<!how )\b(?:small|tiny|minute|little|diminutive)\b"),
+        "large": re.compile(r"(?<!how )\b(?:large|huge|big|extensive|sizeable|sizable|massive|enormous|giant)\b"),
     },
     "zh": {
         "small": re.compile("较小|很小|微小|小型|细小|小的|极小|小(?=息肉|结节|肿瘤|肿块|病灶|囊肿)"),
@@ -31,7 +31,7 @@ _SIZES = {
 _DEGREE = {
     "en": re.compile(
         r"\b(mild|moderate|severe|advanced|(?:poorly|moderately|well) differentiated|grade \w+|"
-        r"stage \w+|early stage|late stage|proliferative|marked)\b"
+        r"stage \w+|early stage|late stage|proliferative)\b"
     ),
     "zh": re.compile("(轻度|中度|重度|低分化|中分化|高分化|晚期|早期|严重)"),
 }

@@ -24,10 +24,13 @@ _RELATION_EN = (
     (re.compile(r"\b(?:surrounds|surrounding|encloses|encircles|enclosing) (?:the |a |an )?$"), "surrounds"),
     (re.compile(r"\b(?:overlaps|overlapping|overlap)(?: with)? (?:the |a |an )?$"), "overlaps"),
     (re.compile(r"\b(?:touching|touches|touch|in contact with|abuts|abutting) (?:the |a |an )?$"), "touches"),
-    (re.compile(r"\b(?:larger|bigger|greater|wider) than (?:the |a |an |that of the )?$"), "larger"),
+    (
+        re.compile(r"\b(?:(?:larger|bigger|greater|wider)(?: in \w+)? than|exceeds?) (?:the |a |an |that of the )?$"),
+        "larger",
+    ),
     (re.compile(r"\b(?:outnumber\w*|more numerous than) (?:the )?$"), "more"),
     (re.compile(r"\b(?:fewer|less numerous) (?:in number )?than (?:the )?$"), "fewer"),
-    (re.compile(r"\bsmaller than (?:the |a |an |that of the )?$"), "smaller"),
+    (re.compile(r"\bsmaller(?: in \w+)? than (?:the |a |an |that of the )?$"), "smaller"),
     (re.compile(r"\b(?:the same size as|as large as|equal in size to) (?:the |a |an )?$"), "equal"),
 )
 _RELATION_ZH = (

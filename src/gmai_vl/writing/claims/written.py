@@ -19,7 +19,8 @@ _OF_STATEMENTS = frozenset({"complete", "denied", "unsupported", "hedged"})
 """Checks of what a text says, which a question does not."""
 
 _OF_ANY_QUESTION = frozenset({"invented", "markup", "language", "residue", "length", "repetition"})
-_OF_CHOICES = frozenset({"side", "position", "laterality", "relation", "count", "numbers", "size", "grade", "labels"})
+_LISTS = re.compile(r"\bor\b|还是|:|：|、[^、]*、")
+_OF_CHOICES = frozenset({"side", "position", "laterality", "relation", "count", "numbers", "size", "grade"})
 """Checks of what a question may offer to choose among."""
 
 _SHORT = 12
@@ -95,7 +96,7 @@ def _question(question: str, language: Language, case: MeasuredCase, finding: Fi
     checks = check_text(question, "question", language, case, None if finding is None else [finding])
     left_out = _OF_STATEMENTS if is_open(question, language) else frozenset(CHECKS) - _OF_ANY_QUESTION
     if _CHOICE.search(question.lower()):
-        left_out |= _OF_CHOICES
+        left_out |= _OF_CHOICES | ({"labels"} if _LISTS.search(question) else set())
     faults = [f"{name}: {result}" for name, result in checks.items() if result is not True and name not in left_out]
     return not faults or "; ".join(faults)
 
