@@ -23,12 +23,13 @@ PARTS = ".parts"
 
 _READING = threading.Lock()
 
-_FEWEST_ITEMS, _MOST_ITEMS = 4, 32
-_PARTS_PER_SOURCE = 64
-_PARTS_OF_A_MODEL = 512
-"""Small sources are cut finely, so that all workers have something to do; large ones coarsely, for fewer files.
+_MOST_ITEMS, _MOST_FILES_OF_MANY = 24, 4
+"""Pictures of a part, and volumes or videos, each of which holds several.
 
-A part asks a model for one text after the other, so there have to be more parts than requests under way."""
+A part costs about as much as a picture: its tables are written, flushed and read again; if cut finer, it shows."""
+
+_PARTS_OF_A_MODEL = 512
+"""A part asks a model for one text after the other, so there have to be more parts than requests under way."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,10 +68,9 @@ def plan_parts(recipe: DataRecipe, recipe_path: Path) -> list[Part]:
         root = source_root(recipe_path, source)
         items = list_items(source, root)
         annotations = _state(root, getattr(source, "annotations", None) or "")
+        size = _MOST_FILES_OF_MANY if source.format in ("volume", "video") else _MOST_ITEMS
         if isinstance(recipe.writer, LlmWriter):
-            size = min(max(len(items) // _PARTS_OF_A_MODEL, 1), _MOST_ITEMS)
-        else:
-            size = min(max(len(items) // _PARTS_PER_SOURCE, _FEWEST_ITEMS), _MOST_ITEMS)
+            size = min(max(len(items) // _PARTS_OF_A_MODEL, 1), size)
         for start in range(0, len(items), size):
             some = tuple(items[start : start + size])
             states = [*(_state(root, item) for item in some), annotations]
