@@ -28,7 +28,7 @@ _LIST = re.compile(r"[^,，、]+(?:[,，、][^,，、]+){2,}")
 _SENTENCE = re.compile(r"[^.!?。！？;；\n]+")
 _ENDS = re.compile(r"[.!?。！？;；)）\]\"”’'>]\s*$")
 _DANGLING = re.compile(
-    r"\b(?:a|an|the|of|in|on|at|and|or|with|to|is|are|by|for|that|which|as|from|its|this)$|[,，、:：(（]$|[的和与在是为及或]$"
+    r"\b(?:a|an|the|of|in|on|at|and|or|with|to|is|are|by|for|that|which|as|from|its|this)$|[,，、:：(（]$|(?<=.)[的和与在是为及或]$"
 )
 
 _COMMON = re.compile(

@@ -37,6 +37,15 @@ def relation_faults(
     return text, faults
 
 
+def tells_relation(statement: Statement, language: Language, subjects: Subjects) -> bool:
+    """Say whether a statement holds something against a finding in a way that is read."""
+    return any(
+        relation_at(statement.text, mention.start, mention.end, language) is not None
+        for mention in statement.mentions
+        if subjects.findings_of(mention)
+    )
+
+
 def _related(one: Finding, other: Finding, kind: str, word: str, case: Case) -> bool:
     if kind in ("larger", "smaller", "equal"):
         if one.area_share is None or other.area_share is None or one.box is None or other.box is None:
@@ -54,10 +63,14 @@ def _related(one: Finding, other: Finding, kind: str, word: str, case: Case) -> 
     vertical = word in ("superior to", "inferior to", "cranial to", "caudal to", "cephalad to")
     if vertical and case.plane == "axial":
         return False
+    aside = right < 0 if word in ("left", "左") else right > 0
     return {
-        "side": right < 0 if word in ("left", "左") else right > 0,
+        "side": aside,
+        "further": aside,
         "above": down < 0,
+        "higher": down < 0,
         "below": down > 0,
+        "lower": down > 0,
         "anterior": anterior is not None and anterior > 0,
         "posterior": anterior is not None and anterior < 0,
         "inside": within,

@@ -30,8 +30,8 @@ _SIZES = {
 }
 _DEGREE = {
     "en": re.compile(
-        r"\b(mild|moderate|severe|advanced|(?:poorly|moderately|well) differentiated|grade \w+|"
-        r"stage \w+|early stage|late stage|proliferative)\b"
+        r"\b(mild|moderate|severe|advanced|(?:poorly|moderately|well) differentiated|grade (?!of\b|is\b|for\b)\w+|"
+        r"stage (?!of\b|is\b|for\b)\w+|early stage|late stage|proliferative)\b"
     ),
     "zh": re.compile("(轻度|中度|重度|低分化|中分化|高分化|晚期|早期|严重)"),
 }

@@ -11,8 +11,18 @@ from gmai_vl.writing.claims.reading import Mention, Statement
 
 _RELATION_EN = (
     (re.compile(r"\b(left|right)(?: hand)?(?: side)? (?:of|from) (?:the |a |an |this |that )?$"), "side"),
-    (re.compile(r"\b(above|superior to|cranial to|higher than|on top of|over|cephalad to) (?:the |a |an )?$"), "above"),
-    (re.compile(r"\b(below|beneath|under|underneath|inferior to|caudal to|lower than) (?:the |a |an )?$"), "below"),
+    (
+        re.compile(
+            r"\b(above|superior to|cranial to|higher(?: \w+){0,3} than|on top of|over|cephalad to) (?:the |a |an )?$"
+        ),
+        "above",
+    ),
+    (
+        re.compile(
+            r"\b(below|beneath|under|underneath|inferior to|caudal to|lower(?: \w+){0,3} than) (?:the |a |an )?$"
+        ),
+        "below",
+    ),
     (re.compile(r"\b(anterior to|in front of|ventral to) (?:the |a |an )?$"), "anterior"),
     (re.compile(r"\b(posterior to|behind|dorsal to) (?:the |a |an )?$"), "posterior"),
     (
@@ -25,12 +35,17 @@ _RELATION_EN = (
     (re.compile(r"\b(?:overlaps|overlapping|overlap)(?: with)? (?:the |a |an )?$"), "overlaps"),
     (re.compile(r"\b(?:touching|touches|touch|in contact with|abuts|abutting) (?:the |a |an )?$"), "touches"),
     (
-        re.compile(r"\b(?:(?:larger|bigger|greater|wider)(?: in \w+)? than|exceeds?) (?:the |a |an |that of the )?$"),
+        re.compile(
+            r"\b(?:(?:larger|bigger|greater|wider)(?: \w+){0,3} than|exceeds?) (?:both |the |a |an |that of the )*$"
+        ),
         "larger",
     ),
-    (re.compile(r"\b(?:outnumber\w*|more numerous than) (?:the )?$"), "more"),
-    (re.compile(r"\b(?:fewer|less numerous) (?:in number )?than (?:the )?$"), "fewer"),
-    (re.compile(r"\bsmaller(?: in \w+)? than (?:the |a |an |that of the )?$"), "smaller"),
+    (re.compile(r"\b(?:outnumber\w*|more numerous than|there (?:more|are more) [^,]+ than) (?:the )?$"), "more"),
+    (
+        re.compile(r"\b(?:(?:fewer|less numerous) (?:in number )?|there (?:fewer|are fewer) [^,]+ )than (?:the )?$"),
+        "fewer",
+    ),
+    (re.compile(r"\bsmaller(?: \w+){0,3} than (?:both |the |a |an |that of the )*$"), "smaller"),
     (re.compile(r"\b(?:the same size as|as large as|equal in size to) (?:the |a |an )?$"), "equal"),
 )
 _RELATION_ZH = (
@@ -40,6 +55,9 @@ _RELATION_ZH = (
     (re.compile(r"^(?:的)?(前)(?:方|侧|面)"), "anterior"),
     (re.compile(r"^(?:的)?(后)(?:方|侧|面)"), "posterior"),
     (re.compile(r"^(?:的)?(?:内部|之内|里面|内(?!侧))"), "inside"),
+    (re.compile(r"^(?:更|要|明显|略|稍)*靠近?(?:图像|画面)?的?(左|右)(?:侧|边)"), "further"),
+    (re.compile(r"^(?:的?位置)?(?:更|要|明显|略|稍)*(?:高|靠上)"), "higher"),
+    (re.compile(r"^(?:的?位置)?(?:更|要|明显|略|稍)*(?:低|靠下)"), "lower"),
     (re.compile(r"^(?:更|要|明显|略|稍)*大(?!小)"), "larger"),
     (re.compile(r"^(?:更|要|明显|略|稍)*小"), "smaller"),
     (re.compile(r"^(?:更|要|明显|略|稍)*多"), "more"),

@@ -6,7 +6,8 @@ from typing import Any
 
 from gmai_vl.records import Finding, Sample
 from gmai_vl.vocabulary import Language, Term
-from gmai_vl.writing.claims.check import CHECKS, check_text, is_open
+from gmai_vl.writing.claims.check import CHECKS, check_text
+from gmai_vl.writing.claims.closed import is_open
 from gmai_vl.writing.claims.form import Role
 from gmai_vl.writing.claims.labels import means, missing_labels, says_normal
 from gmai_vl.writing.claims.reading import read
@@ -19,6 +20,12 @@ _OF_STATEMENTS = frozenset({"complete", "denied", "unsupported", "hedged"})
 """Checks of what a text says, which a question does not."""
 
 _OF_ANY_QUESTION = frozenset({"invented", "markup", "language", "residue", "length", "repetition"})
+_ASKS_WHAT = re.compile(
+    r"\b(which|what)(?: other)?(?: abnormal)? (?:lesion|abnormality|finding|disease|area|structure|abnormalitie)s?\b",
+    re.IGNORECASE,
+)
+"""That there are any is not taken for granted: the answer may be that there are none."""
+
 _LISTS = re.compile(r"\bor\b|还是|:|：|、[^、]*、")
 _OF_CHOICES = frozenset({"side", "position", "laterality", "relation", "count", "numbers", "size", "grade"})
 """Checks of what a question may offer to choose among."""
@@ -93,7 +100,9 @@ def _question(question: str, language: Language, case: MeasuredCase, finding: Fi
 
     One that can be answered with yes or no takes nothing for granted; its answer is held against it.
     """
-    checks = check_text(question, "question", language, case, None if finding is None else [finding])
+    checks = check_text(
+        _ASKS_WHAT.sub(r"\1", question), "question", language, case, None if finding is None else [finding]
+    )
     left_out = _OF_STATEMENTS if is_open(question, language) else frozenset(CHECKS) - _OF_ANY_QUESTION
     if _CHOICE.search(question.lower()):
         left_out |= _OF_CHOICES | ({"labels"} if _LISTS.search(question) else set())
