@@ -11,6 +11,7 @@ from gmai_vl.sources.geometry import outer_box
 from gmai_vl.vocabulary import Term, term
 from gmai_vl.writing import measured
 from gmai_vl.writing.claims import CHECKS, check_text
+from gmai_vl.writing.claims.written import check_round
 
 
 def ellipse(width: int, height: int, x: float, y: float, rx: float, ry: float) -> np.ndarray:
@@ -161,6 +162,23 @@ def test_a_text_without_end_is_too_long() -> None:
     assert [name for name, result in checks.items() if result is not True] == ["length"]
 
 
+@pytest.mark.parametrize(
+    ("a_case", "question", "answer", "complete"),
+    [
+        (ABDOMEN, "Which plane is this?", "Axial.", True),
+        (ABDOMEN, "Is the pancreas outlined?", "No.", True),
+        (POLYP, "Where does the lesion lie?", "On the left.", True),
+        (HEALTHY, "图中有胸腔积液吗？", "没有。", True),
+        (ABDOMEN, "Is its margin smooth?", "No.", False),
+        (HEALTHY, "Is the lesion round?", "No.", False),
+        (POLYP, "What does it look like?", "It looks round.", False),
+    ],
+)
+def test_a_pair_has_to_speak_of_what_is_annotated(a_case: Case, question: str, answer: str, complete: bool) -> None:
+    checks = check_round(question, answer, "instruct", None, language_of(question), measured(a_case))
+    assert (checks["complete"] is True) == complete
+
+
 def language_of(text: str) -> str:
     return "zh" if sum("\u4e00" <= sign <= "\u9fff" for sign in text) > 5 and not text.startswith("An ") else "en"
 
@@ -220,6 +238,14 @@ def test_what_contradicts_the_annotation_is_named(a_case: Case, role: str, text:
         (BLOOD, "Are there more red blood cells than white blood cells?", "Yes.", None),
         (BLOOD, "Are there more white blood cells than red blood cells?", "Yes.", "relation"),
         (BLOOD, "Are there more red blood cells than white blood cells?", "No.", "denied"),
+        (ABDOMEN, "Which is larger, the liver or the spleen?", "The liver.", None),
+        (ABDOMEN, "Which is larger, the liver or the spleen?", "The spleen.", "relation"),
+        (ABDOMEN, "肝脏和脾脏哪个更大？", "脾脏。", "relation"),
+        (FUNDUS, "How severe is the diabetic retinopathy?", "Mild.", None),
+        (FUNDUS, "How severe is the diabetic retinopathy?", "Severe.", "grade"),
+        (FUNDUS, "Is the diabetic retinopathy severe?", "Yes.", "grade"),
+        (FUNDUS, "What is the grade of the diabetic retinopathy?", "It is mild.", None),
+        (POLYP, "图像采用的是哪种成像方式？", "CT。", "modality"),
         (POLYP, "Is the colon polyp wider than it is tall?", "Yes.", "closed"),
         (POLYP, "Isn't there a colon polyp?", "No.", "closed"),
         (POLYP, "Is the image free of polyps?", "Yes.", "denied"),

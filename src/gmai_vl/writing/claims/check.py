@@ -8,6 +8,7 @@ from gmai_vl.writing.claims.closed import yes_or_no_faults
 from gmai_vl.writing.claims.form import Role, form_faults
 from gmai_vl.writing.claims.labels import missing_labels, says_normal
 from gmai_vl.writing.claims.reading import read
+from gmai_vl.writing.claims.relations import choice_faults
 from gmai_vl.writing.claims.statements import statement_faults
 from gmai_vl.writing.claims.subjects import Subjects
 from gmai_vl.writing.verify_facts import MeasuredCase
@@ -79,7 +80,9 @@ def _faults(
     subjects = Subjects(language, case.findings, spoken)
     if question:
         yield from yes_or_no_faults(reading, question, case, spoken, region=about is not None)
-        for statement in read(question, language, case).statements:
+        asked = read(question, language, case)
+        yield from choice_faults(asked, reading, case, subjects)
+        for statement in asked.statements:
             subjects.go_on(statement)
     yield from statement_faults(reading, case, spoken, subjects, region=about is not None, question=question or "")
     if role == "caption":

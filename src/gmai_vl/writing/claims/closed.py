@@ -16,8 +16,9 @@ from gmai_vl.writing.verify_facts import MeasuredCase
 
 _CLOSED: dict[Language, re.Pattern[str]] = {
     "en": re.compile(
-        r"^(?:[^,?]*, )?(?:(?:is|are|was|were|does|do|did|can|could|has|have|may|might|would|will)(?:n't)?|can't|am i)"
-        r"\b(?!.*\bor\b)|\bis (?:this|that) (?:correct|right|true|so)\?"
+        r"^(?:[^,?]*, )?"
+        r"(?:(?:is|are|was|were|does|do|did|can|could|has|have|may|might|would|will)(?:n't)?|can't|am i|any)\b"
+        r"(?!.*\bor\b)|\bis (?:this|that) (?:correct|right|true|so)\?"
     ),
     "zh": re.compile("吗[?？]?$|是否|有没有|有无|是不是|能否|可否"),
 }
@@ -81,7 +82,7 @@ def yes_or_no_faults(
     subjects = Subjects(language, case.findings, about)
     is_compared = any(tells_relation(statement, language, subjects) for statement in asked.statements)
     denies = _DENIES_PLAINLY.search(asked.text)
-    plain = _CONTRASTS.sub(" ", _DENIES_PLAINLY.sub(" ", _without_names(asked)))
+    plain = _CONTRASTS.sub(" ", _DENIES_PLAINLY.sub(" ", asked.without_names))
     if _NOT_PLAIN.search(plain) or (_COMPARES.search(plain) and not is_compared):
         yield "closed", "whether yes or no is right cannot be read: ask without denial and comparison"
         return
@@ -112,17 +113,6 @@ def _asks_health(asked: Reading, case: MeasuredCase) -> bool | None:
     if not case.findings and case.negative != NO_FINDING and not _ASKS_HEALTH[True].search(called):
         return None
     return kinds[0] is not bool(case.findings)
-
-
-def _without_names(reading: Reading) -> str:
-    """Return a text without the names in it: "normal colon mucosa" asks for nothing that is normal."""
-    texts = []
-    for statement in reading.statements:
-        text = statement.text
-        for mention in statement.mentions:
-            text = text[: mention.start] + "*" * (mention.end - mention.start) + text[mention.end :]
-        texts.append(text)
-    return " ".join(texts)
 
 
 def _can_be_told(asked: Reading, case: MeasuredCase) -> bool:

@@ -71,7 +71,7 @@ def _language(text: str, language: Language, case: Case) -> Iterator[tuple[str, 
     strange = [word for word in _LATIN_WORD.findall(text) if word.lower() not in allowed]
     if strange:
         yield "language", f"`{strange[0]}` in a Chinese text"
-    if not _CJK.search(text) and not text.strip(" .。").isdecimal():
+    if not _CJK.search(text) and not _LATIN_WORD.search(text) and not text.strip(" .。").isdecimal():
         yield "language", "is no Chinese"
 
 

@@ -1,9 +1,46 @@
 """Holds against a case how a text says that two things lie to each other, or which of them is larger."""
 
+import re
+from collections.abc import Iterator
+
 from gmai_vl.records import Case, Finding
 from gmai_vl.vocabulary import Language
-from gmai_vl.writing.claims.reading import Statement, said_at
+from gmai_vl.writing.claims.reading import Reading, Statement, said_at
 from gmai_vl.writing.claims.subjects import Subjects, relation_at
+
+_CHOICE: dict[Language, re.Pattern[str]] = {
+    "en": re.compile(
+        r"\b(?:which|what)\b[^?]*\b(larger|bigger|smaller|higher|lower|more numerous|more frequent|fewer)\b"
+    ),
+    "zh": re.compile("哪(?:个|一个|种|一种|者|一者)[^?]{0,6}?(大|小|多|少|高|低)(?!小)"),
+}
+_KINDS = {
+    "larger": ("larger", "bigger", "大"),
+    "smaller": ("smaller", "小"),
+    "higher": ("higher", "高"),
+    "lower": ("lower", "低"),
+    "more": ("more numerous", "more frequent", "多"),
+    "fewer": ("fewer", "少"),
+}
+
+
+def choice_faults(asked: Reading, answer: Reading, case: Case, subjects: Subjects) -> Iterator[tuple[str, str]]:
+    """Yield where an answer chooses the wrong one of two things: "Which is larger?" "The spleen"."""
+    match = _CHOICE[answer.language].search(asked.without_names)
+    chosen = [one for mention in answer.mentions if mention.said == "affirmed" for one in subjects.findings_of(mention)]
+    offered = [one for mention in asked.mentions for one in subjects.findings_of(mention)] or list(subjects.known)
+    rivals = [one for one in offered if one not in chosen]
+    if match is None or not chosen or not rivals:
+        return
+    kind = next(kind for kind, names in _KINDS.items() if match[1] in names)
+    if kind in ("more", "fewer"):
+        fits = len(chosen) > len(rivals) if kind == "more" else len(chosen) < len(rivals)
+    elif any(one.box is None or one.area_share is None for one in (*chosen, *rivals)):
+        return
+    else:
+        fits = all(any(_related(one, rival, kind, "", case) for one in chosen) for rival in rivals)
+    if not fits:
+        yield "relation", f"`{match[1]}` is another"
 
 
 def relation_faults(

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from gmai_vl.vocabulary import Language
-from gmai_vl.writing.claims.reading import Statement, names_of
+from gmai_vl.writing.claims.reading import Statement, names_of, said_at
 from gmai_vl.writing.claims.subjects import Subjects
 
 _PART = re.compile(
@@ -30,11 +30,19 @@ _SIZES = {
 }
 _DEGREE = {
     "en": re.compile(
-        r"\b(mild|moderate|severe|advanced|(?:poorly|moderately|well) differentiated|grade (?!of\b|is\b|for\b)\w+|"
-        r"stage (?!of\b|is\b|for\b)\w+|early stage|late stage|proliferative)\b"
+        r"(?<!how )\b(mild|moderate|severe|advanced|(?:poorly|moderately|well) differentiated|"
+        r"(?:grade|stage) (?!(?:of|is|for|the|this)\b)\w+|early stage|late stage|proliferative)\b"
     ),
     "zh": re.compile("(轻度|中度|重度|低分化|中分化|高分化|晚期|早期|严重)"),
 }
+_ONLY_DEGREE = {
+    "en": re.compile(
+        r"(?:^(?:yes, |no, )?|\b(?:is|are|only|just|appears|looks) )(mild|moderate|severe|proliferative)(?=[.,;!]|$)|"
+        r"^(?:is|are) [^?]* (mild|moderate|severe|proliferative)(?=\?)"
+    ),
+    "zh": re.compile("(?:^|为|是|属于|属|处于|呈)(轻度|中度|重度)(?=[,。.;]|$)"),
+}
+"""A degree that stands alone: it is said of what the text, or its question, speaks of."""
 
 
 def size_faults(statement: Statement, language: Language, subjects: Subjects) -> Iterator[tuple[str, str]]:
@@ -118,3 +126,11 @@ def _degrees(statement: Statement, language: Language, subjects: Subjects) -> It
         names = [name for one in found for name in names_of(one.label, language)]
         if found and not any(match[0] in name for name in names):
             yield "grade", f"`{match[0]}` is no degree of the annotation"
+    for match in _ONLY_DEGREE[language].finditer(statement.text):
+        degree = match[1] or match[2]
+        if said_at(statement, match.start(), match.end(), language) == "denied":
+            continue
+        graded = [names_of(one.label, language) for one in subjects.of(statement)]
+        graded = [names for names in graded if any(_DEGREE[language].search(name) for name in names)]
+        if graded and not any(degree in name for names in graded for name in names):
+            yield "grade", f"`{degree}` is no degree of the annotation"

@@ -9,8 +9,9 @@ from gmai_vl.vocabulary import Language, Term
 from gmai_vl.writing.claims.check import CHECKS, check_text
 from gmai_vl.writing.claims.closed import is_open
 from gmai_vl.writing.claims.form import Role
-from gmai_vl.writing.claims.labels import means, missing_labels, says_normal
+from gmai_vl.writing.claims.labels import is_supported, means, missing_labels, says_normal
 from gmai_vl.writing.claims.reading import read
+from gmai_vl.writing.claims.words import pattern, patterns_of
 from gmai_vl.writing.markup import parse_boxes, share_box
 from gmai_vl.writing.verify_captions import check_caption
 from gmai_vl.writing.verify_facts import MeasuredCase
@@ -90,8 +91,8 @@ def check_round(
         checks["complete"] = _names_all(said, labels, language, case)
         checks["asks"] = not _names_any(question, labels, language, case) or "the question gives its answer away"
     elif route == "instruct":
-        named = _names_any(f"{question} {said}", labels, language, case)
-        checks["complete"] = named or "names nothing that the annotation gives"
+        told = _tells_of(f"{question} {said}", labels, language, case)
+        checks["complete"] = told or "names nothing that the annotation gives"
     return checks
 
 
@@ -124,3 +125,16 @@ def _names_any(text: str, labels: list[Term], language: Language, case: Measured
     if not labels:
         return says_normal(reading, case)
     return any(means(mention, label, language) for mention in reading.mentions for label in labels)
+
+
+def _tells_of(text: str, labels: list[Term], language: Language, case: MeasuredCase) -> bool:
+    """Say whether a text speaks of what is annotated: a label that is or could have been given, or the image."""
+    if _names_any(text, labels, language, case):
+        return True
+    reading = read(text, language, case)
+    given = [label for label in (*case.label_set, *case.severity, case.body_part) if label is not None]
+    if any(is_supported(mention, given, language) for mention in reading.mentions):
+        return True
+    of_image = (*patterns_of("modalities").values(), *patterns_of("planes").values())
+    of_findings = [pattern(language, "generic")] if labels else []
+    return any(kind.search(reading.text) for kind in (*of_image, *of_findings))
