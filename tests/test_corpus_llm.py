@@ -205,6 +205,25 @@ def test_killed_at_any_moment_it_ends_as_the_same_corpus(tmp_path: Path, moments
     assert asked.total() <= once.total() + 2 * kills
 
 
+def test_a_conversation_about_nothing_that_the_report_tells_goes_out(tmp_path: Path) -> None:
+    empty = {"question": "How do I proceed?", "answer": "You can ask more about it."}
+
+    def script(question: Question) -> Act:
+        said = text_of(question)
+        if "turns" in said:
+            said = {"turns": [empty, {"question": "And then?", "answer": "The next one."}]}
+        elif "report" in question.prompt and "question" in said:
+            said = empty
+        return answer(json.dumps(said))
+
+    with Stub(script) as stub:
+        build(llm_recipe(tmp_path, stub.url, zh_share=0), tmp_path / "out")
+    drafts = list(table_rows(tmp_path / "out", "drafts"))
+    failed = [set(json.loads(row["failed"][-1]["faults"])) for row in drafts if row["route"].startswith("text-")]
+    assert failed and all(faults == {"speaks"} for faults in failed)
+    assert not any(sample.subset.startswith("text-") for sample in Corpus(tmp_path / "out").samples())
+
+
 def test_invisible_and_broken_characters_go_out(tmp_path: Path) -> None:
     def script(question: Question) -> Act:
         said = text_of(question)

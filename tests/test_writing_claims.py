@@ -203,6 +203,7 @@ def test_what_contradicts_the_annotation_is_named(a_case: Case, role: str, text:
     ("a_case", "question", "answer", "fault"),
     [
         (PNEUMONIA, "Is there a pleural effusion?", "No.", None),
+        (PNEUMONIA, "Who was examined?", "The patient is called Michael.", "invented"),
         (PNEUMONIA, "Is there a pleural effusion?", "Yes.", "labels"),
         (PNEUMONIA, "Does the image show pneumonia?", "No, it does not.", "denied"),
         (BLOOD, "How many red blood cells are there?", "Three.", None),

@@ -49,6 +49,10 @@ def check_written(sample: Sample, case: MeasuredCase) -> dict[str, bool | str]:
     if len(texts) > 2:
         twice = [text for text in texts if texts.count(text) > 1 and len(text) > _SHORT]
         checks["rounds"] = not twice or f"`{twice[0][:60]}` stands twice"
+    if told["route"].startswith("text-"):
+        own = " ".join([texts[0].removeprefix(told["before"]), *texts[1:]])
+        labels = [one.label for one in case.findings]
+        checks["speaks"] = _tells_of(own, labels, language, case) or "speaks of nothing that the report tells"
     return checks
 
 
