@@ -174,6 +174,22 @@ def test_too_much_quarantine_stops_the_build_and_leaves_nothing(tmp_path: Path, 
     assert build(recipe, tmp_path / "out").counts["outcomes"] == {"kept": 16}
 
 
+def test_reasons_are_counted_together_though_files_are_called_as_a_word_of_theirs(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for name in ("a", "d", "beginning", "p1"):
+        path = tmp_path / "skin" / "nevus" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"no picture")
+    with pytest.raises(UserError, match="or its beginning is damaged"):
+        build(write_recipe(tmp_path, sources=RECIPE["sources"][:1]), tmp_path / "out")
+    table = capsys.readouterr().err
+    assert [line.split("│")[1].strip() for line in table.splitlines() if line.startswith("│") and "nevus" in line] == [
+        "3",
+        "1",
+    ]
+
+
 def test_a_label_that_nothing_can_be_written_with_goes_to_the_quarantine(tmp_path: Path) -> None:
     write_sources(tmp_path)
     write_picture(tmp_path / "skin" / "<b>" / "p0_9.png", seed=90)

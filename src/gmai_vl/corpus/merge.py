@@ -1,6 +1,7 @@
 """The last step of a build: parts become a corpus without duplicates, with sides of the split, counted."""
 
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -96,10 +97,16 @@ def check_quarantine(parts: Sequence[Part], recipe: DataRecipe, corpus: Path) ->
 
 
 def _without_names(reason: str, item: str) -> str:
-    """Return a reason as it reads for any item, so that equal ones can be counted."""
+    """Return a reason as it reads for any item, so that equal ones can be counted.
+
+    A stem of one or two signs may be a word or number of the reason itself, and stays.
+    """
     path = PurePosixPath(item.partition("@")[0])
-    for name in (f"{item}: ", f"{path.name}: ", str(path), str(path.with_suffix("")), path.name, path.stem):
-        reason = reason.removeprefix(name) if name.endswith(": ") else reason.replace(name, "*")
+    for name in (f"{item}: ", f"{path.name}: "):
+        reason = reason.removeprefix(name)
+    for name in (str(path), str(path.with_suffix("")), path.name, path.stem):
+        if len(name) > 2:
+            reason = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "*", reason)
     return reason
 
 
