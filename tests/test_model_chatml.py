@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmai_vl.model import IGNORED, Encoded, ModelSettings, build_model, collate, encode, encode_prompt
+from gmai_vl.model import IGNORED, Encoded, ModelSettings, build_model, collate, cut_to, encode, encode_prompt
 from gmai_vl.records import ImageRef, Turn
 
 PROCESSOR = build_model(ModelSettings(preset="tiny"), seed=0).processor
@@ -51,6 +51,23 @@ def test_labels_are_the_answers_with_their_end(turns):
     learned = [label for label in encoded.labels if label != IGNORED]
     assert spelled(learned) == "".join(f"{turn.text}<|im_end|>" for turn in turns if turn.role == "assistant")
     assert all(label in (IGNORED, token) for token, label in zip(encoded.input_ids, encoded.labels, strict=True))
+
+
+@given(CONVERSATIONS, st.integers(1, 120))
+@settings(max_examples=60, deadline=None)
+def test_a_cut_takes_the_end_of_answers_and_no_part_of_an_image(turns, length):
+    whole = encode(PROCESSOR, turns)
+    cut = cut_to(PROCESSOR, whole, length)
+    last = max((i for i, label in enumerate(whole.labels[:length]) if label != IGNORED), default=None)
+    if len(whole.input_ids) <= length:
+        assert cut == whole
+    elif last is None:
+        assert cut is None
+    else:
+        assert cut.input_ids == whole.input_ids[: last + 1]
+        assert cut.labels == whole.labels[: last + 1]
+        assert cut.input_ids.count(PROCESSOR.image_token_id) == 4 * len(cut.images)
+        assert cut.images == whole.images[: len(cut.images)]
 
 
 @given(CONVERSATIONS)

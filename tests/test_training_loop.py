@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -16,9 +16,10 @@ from gmai_vl.corpus import Corpus, build
 from gmai_vl.foundation import UserError
 from gmai_vl.model import Batch, ModelSettings, Vlm, build_model, encode, loss_sum, parts
 from gmai_vl.records import ImageRef
-from gmai_vl.training.feed import image_loader, micro_batches
-from gmai_vl.training.loop import Totals, backward, run_stage
+from gmai_vl.training.feed import image_loader, measure, micro_batches
+from gmai_vl.training.loop import Totals, backward, plan_steps, run_stage
 from gmai_vl.training.mixture import Example, training_examples, validation_examples
+from gmai_vl.training.packing import PackLimits
 from gmai_vl.training.recipe import Stage
 from gmai_vl.training.telemetry import RunLog
 from gmai_vl.training.words import telling_words
@@ -131,6 +132,80 @@ def test_the_gradient_does_not_depend_on_how_a_batch_is_cut(
     # The mean of the samples' means, which most trainers take, is another gradient.
     means = sum(gradient(vlm, [batch], 8 * count) for batch, count in zip(apart, supervised, strict=True))
     assert (means - together).norm() > 0.1 * together.norm()
+
+
+def limits(length: int, most_images: int = 4, too_long: Literal["cut", "quarantine"] = "cut") -> PackLimits:
+    return PackLimits(packing="bfd", length=length, most_images=most_images, too_long=too_long)
+
+
+def run_packed(
+    vlm: Vlm, trial: Stage, examples: Sequence[Example], out: Path, packed: PackLimits | None, held_out: Any = ()
+) -> Totals:
+    out.mkdir()
+    with RunLog(out) as log:
+        return run_stage(vlm, trial, examples, held_out, seed=0, precision="fp32", log=log, limits=packed)
+
+
+def test_a_step_on_packs_is_the_step_on_the_samples_in_them(corpus: Corpus, tmp_path: Path) -> None:
+    trial = stage(max_steps=1, global_batch=500)
+    examples = training_examples(trial, {"small": corpus}, seed=0)
+    packed, apart = tiny(), tiny()
+    one = run_packed(packed, trial, examples, tmp_path / "packed", limits(1024))
+    other = run_packed(apart, trial, examples, tmp_path / "apart", None)
+    assert (one.samples, one.tokens) == (other.samples, other.tokens) == (len(examples), one.tokens)
+    assert one.loss == pytest.approx(other.loss, rel=1e-5)
+    norms = [events(tmp_path / name, "step")[0]["gradient_norm"] for name in ("packed", "apart")]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+
+def test_an_epoch_of_packs_holds_every_sample_once(corpus: Corpus, tmp_path: Path) -> None:
+    examples = training_examples(stage(), {"small": corpus}, seed=0)
+    sizes = [size for size in measure(tiny().processor, examples, "sizes") if size]
+    trial = stage(epochs=2, max_steps=None, global_batch=2)
+    plan = plan_steps(trial, sizes, 0, limits(max(size.tokens for size in sizes) + 20))
+    first, second = plan[: len(plan) // 2], plan[len(plan) // 2 :]
+    for epoch in (first, second):
+        assert sorted(i for step in epoch for pack in step for i in pack) == list(range(len(examples)))
+    assert first != second
+    assert all(len(step) <= 2 for step in plan)
+
+
+@pytest.mark.parametrize("too_long", ["cut", "quarantine"])
+def test_samples_longer_than_a_pack_are_cut_or_left_out_and_named(
+    corpus: Corpus, tmp_path: Path, too_long: Literal["cut", "quarantine"]
+) -> None:
+    trial = stage(max_steps=None, epochs=1)
+    examples = training_examples(trial, {"small": corpus}, seed=0)
+    vlm = tiny()
+    whole = [size.whole for size in measure(vlm.processor, examples, "sizes") if size]
+    length = sorted(whole)[len(whole) // 2]
+    cut = measure(vlm.processor, examples, "sizes", length)
+    totals = run_packed(vlm, trial, examples, tmp_path / "out", limits(length, too_long=too_long))
+    (told,) = events(tmp_path / "out", "too long")
+    longer = {e.sample.id for e, tokens in zip(examples, whole, strict=True) if tokens > length}
+    unusable = {e.sample.id for e, size in zip(examples, cut, strict=True) if size is None}
+    assert longer > unusable
+    assert set(told["left_out"]) == (longer if too_long == "quarantine" else unusable)
+    assert set(told["cut"]) == (set() if too_long == "quarantine" else longer - unusable)
+    assert totals.left_out == len(told["left_out"])
+    assert totals.samples == len(examples) - totals.left_out
+    assert max(row["tokens"] / row["samples"] for row in events(tmp_path / "out", "step")) <= length
+
+
+def test_a_mixture_of_which_nothing_fits_into_a_pack_is_refused(corpus: Corpus, tmp_path: Path) -> None:
+    examples = training_examples(stage(), {"small": corpus}, seed=0)
+    with pytest.raises(UserError, match=r"none of .* samples fits into a pack of 3 tokens"):
+        run_packed(tiny(), stage(), examples, tmp_path / "out", limits(3))
+
+
+def test_held_out_samples_are_cut_as_those_to_learn(corpus: Corpus, tmp_path: Path) -> None:
+    trial = stage(max_steps=1, validation={"every": 1})
+    data = {"small": corpus}
+    examples, held_out = training_examples(trial, data, seed=0), validation_examples(trial, data, seed=0)
+    shortest = min(size.whole for size in measure(tiny().processor, held_out, "sizes") if size)
+    totals = run_packed(tiny(), trial, examples, tmp_path / "out", limits(shortest), held_out)
+    assert totals.validation_loss is not None and math.isfinite(totals.validation_loss)
+    assert len(events(tmp_path / "out", "too long")) == 2
 
 
 def test_bf16_computes_nearly_the_same_and_keeps_weights_in_fp32(corpus: Corpus, tmp_path: Path) -> None:

@@ -104,6 +104,24 @@ def encode(processor: LlavaProcessor, turns: Sequence[Turn], *, answer_only: boo
     return Encoded(ids, labels, tuple(images))
 
 
+def cut_to(processor: LlavaProcessor, encoded: Encoded, length: int) -> Encoded | None:
+    """Return the conversation cut to at most `length` tokens, the last of them part of an answer.
+
+    Answers lose their end, and the rounds after the last that begins in time are lost whole; images stay whole. None
+    where no word of an answer comes in time.
+    """
+    if len(encoded.input_ids) <= length:
+        return encoded
+    kept = length
+    while kept and encoded.labels[kept - 1] == IGNORED:
+        kept -= 1
+    if not kept:
+        return None
+    ids = encoded.input_ids[:kept]
+    shown = ids.count(processor.image_token_id) // image_token_count(processor)
+    return Encoded(ids, encoded.labels[:kept], encoded.images[:shown])
+
+
 def encode_prompt(processor: LlavaProcessor, turns: Sequence[Turn]) -> Encoded:
     """Encode a conversation up to where the assistant speaks next: the very tokens that stand there in training."""
     asked = encode(processor, turns)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from gmai_vl.foundation import stable_rng
+from gmai_vl.training.packing import Packs, shuffled
 
 MicroBatch = tuple[int, ...]
 """Indices of the samples that go through the model at once, end to end."""
@@ -12,7 +13,7 @@ Step = tuple[MicroBatch, ...]
 
 
 def steps_in_epoch(count: int, global_batch: int) -> int:
-    """Return the optimizer steps of one pass over `count` samples; the last may be smaller than the others."""
+    """Return the optimizer steps of one pass over `count` samples or packs; the last may be smaller than the others."""
     return -(-count // global_batch)
 
 
@@ -31,6 +32,16 @@ def epoch_steps(
     stable_rng(seed, "epoch", epoch).shuffle(order)
     chosen = [order[start : start + global_batch] for start in range(0, len(order), global_batch)]
     return [_micro_batches(step, lengths, micro_batch_tokens) for step in chosen]
+
+
+def packed_epoch_steps(packs: Packs, *, global_batch: int, seed: int, epoch: int) -> list[Step]:
+    """Cut one pass over all packs into steps of `global_batch` packs that chance chose, each pack exactly once.
+
+    The order depends on `seed` and `epoch` only. What is left over is a smaller step at the end.
+    """
+    order = shuffled(packs, seed, "epoch", epoch).tolist()
+    chosen = [order[start : start + global_batch] for start in range(0, len(order), global_batch)]
+    return [tuple(packs[number] for number in step) for step in chosen]
 
 
 def _micro_batches(step: list[int], lengths: Sequence[int], micro_batch_tokens: int) -> Step:

@@ -29,6 +29,7 @@ def stage_record(stage: Stage, examples: Sequence[Example], totals: Totals) -> d
         "train": list(stage.train),
         "steps": totals.steps,
         "samples": totals.samples,
+        "left_out": totals.left_out,
         "tokens": totals.tokens,
         "loss": totals.loss,
         "validation_loss": totals.validation_loss,

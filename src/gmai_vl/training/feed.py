@@ -11,7 +11,7 @@ from transformers import LlavaProcessor
 
 from gmai_vl.corpus import Corpus
 from gmai_vl.foundation import UserError, progress
-from gmai_vl.model import IGNORED, Batch, collate, encode, image_side, prepare_image
+from gmai_vl.model import IGNORED, Batch, Encoded, collate, cut_to, encode, image_side, prepare_image
 from gmai_vl.training.batches import MicroBatch
 from gmai_vl.training.mixture import Example
 
@@ -35,18 +35,32 @@ class Size:
     supervised: int
     """Tokens that the loss looks at."""
 
+    images: int
 
-def measure(processor: LlavaProcessor, examples: Sequence[Example], label: str) -> list[Size]:
-    """Return the size of each example, showing progress under `label`. Raises UserError for one without an answer."""
-    sizes = []
+    whole: int
+    """Tokens before it was cut."""
+
+
+def measure(
+    processor: LlavaProcessor, examples: Sequence[Example], label: str, longest: int | None = None
+) -> list[Size | None]:
+    """Return the size of each example, cut to `longest` tokens, showing progress under `label`.
+
+    None for one of which no word of an answer is left. Raises UserError for one that has none to begin with.
+    """
+    sizes: list[Size | None] = []
     for example in progress(examples, label, len(examples)):
-        encoded = encode(processor, example.sample.turns)
-        supervised = sum(token != IGNORED for token in encoded.labels)
-        if not supervised:
+        whole = encode(processor, example.sample.turns)
+        if all(token == IGNORED for token in whole.labels):
             raise UserError(
                 f"sample {example.sample.id}: has no answer to learn; check its corpus with `gmai data verify`"
             )
-        sizes.append(Size(len(encoded.input_ids), supervised))
+        encoded = cut_to(processor, whole, longest or len(whole.input_ids))
+        if encoded is None:
+            sizes.append(None)
+            continue
+        supervised = sum(token != IGNORED for token in encoded.labels)
+        sizes.append(Size(len(encoded.input_ids), supervised, len(encoded.images), len(whole.input_ids)))
     return sizes
 
 
@@ -66,9 +80,12 @@ def micro_batches(
     examples: Sequence[Example],
     order: Iterable[MicroBatch],
     *,
+    longest: int | None = None,
     ahead: bool = False,
 ) -> Iterator[Batch]:
-    """Yield the micro-batches of `examples` in `order`; with `ahead` each is made while the one before it is in use.
+    """Yield the micro-batches of `examples`, each cut to `longest` tokens, in `order`.
+
+    With `ahead` each is made while the one before it is in use.
 
     That pays where the model computes on a device of its own. On a CPU the second thread takes a quarter of the
     model's speed to save a hundredth of its time.
@@ -76,7 +93,7 @@ def micro_batches(
 
     def make(micro: MicroBatch) -> Batch:
         chosen = [examples[index] for index in micro]
-        encoded = [encode(processor, example.sample.turns) for example in chosen]
+        encoded = [_cut(processor, encode(processor, example.sample.turns), longest) for example in chosen]
         images = [
             load_image(example.corpus, example.sample.images[shown])
             for example, tokens in zip(chosen, encoded, strict=True)
@@ -85,6 +102,12 @@ def micro_batches(
         return collate(processor, encoded, images)
 
     return one_ahead(make, order) if ahead else map(make, order)
+
+
+def _cut(processor: LlavaProcessor, encoded: Encoded, longest: int | None) -> Encoded:
+    cut = cut_to(processor, encoded, longest or len(encoded.input_ids))
+    assert cut is not None, "`measure` tells which examples cannot be cut"
+    return cut
 
 
 def one_ahead(make: Callable[[K], V], keys: Iterable[K]) -> Iterator[V]:

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 from transformers import LlavaForConditionalGeneration
 
-from gmai_vl.foundation import UserError
+from gmai_vl.foundation import UserError, say
 from gmai_vl.model import Batch, Vlm, loss_sum, parts, set_trainable, words_loss_sum
-from gmai_vl.training.batches import Step, epoch_steps, steps_in_epoch
+from gmai_vl.training.batches import Step, epoch_steps, packed_epoch_steps, steps_in_epoch
 from gmai_vl.training.feed import LoadImage, Size, image_loader, measure, micro_batches
 from gmai_vl.training.mixture import Example
 from gmai_vl.training.optimizer import clip_gradients, make_optimizer, set_learning_rates
+from gmai_vl.training.packing import PackLimits, pack
 from gmai_vl.training.precision import Precision, autocast
 from gmai_vl.training.recipe import Stage
 from gmai_vl.training.schedule import learning_rate_factor
@@ -62,6 +63,9 @@ class Totals:
     validation_loss: float | None = None
     """The same over the held-out samples, at the last validation."""
 
+    left_out: int = 0
+    """Samples of the mixture that fit into no pack."""
+
     def add(self, size: StepSize, loss: float, seconds: float) -> None:
         """Count one more step."""
         self.steps += 1
@@ -86,25 +90,35 @@ def run_stage(
     seed: int,
     precision: Precision,
     log: RunLog,
+    limits: PackLimits | None = None,
 ) -> Totals:
     """Train the parts of `vlm` that `stage` names, in place, and leave it in evaluation mode.
 
-    `held_out` are the samples to validate on; empty for no validation. Raises UserError, naming samples, where a loss
-    or a gradient is not finite; the weights are then those before that step.
+    `held_out` are the samples to validate on; empty for no validation. With `limits` the samples are packed, and those
+    that fit into no pack are left out and named in the log. Raises UserError where none is left, and, naming samples,
+    where a loss or a gradient is not finite; the weights are then those before that step.
     """
     model = vlm.model
     set_trainable(model, stage.train)
     optimizer = make_optimizer(model, stage.rates, stage.weight_decay)
-    sizes = measure(vlm.processor, examples, f"{stage.name}: counting tokens")
-    plan = plan_steps(stage, [size.tokens for size in sizes], seed)
+    mixture = examples
+    examples, sizes = _that_fit(vlm, stage, mixture, limits, log)
+    plan = plan_steps(stage, sizes, seed, limits)
     load_image = image_loader(vlm.processor)
     order = (micro for step in plan for micro in step)
-    batches = micro_batches(vlm.processor, load_image, examples, order, ahead=_has_own_device(model))
+    batches = micro_batches(
+        vlm.processor,
+        load_image,
+        examples,
+        order,
+        longest=limits.length if limits else None,
+        ahead=_has_own_device(model),
+    )
     loss_of = _loss(vlm, stage, examples)
-    validate = _validation(vlm, stage, held_out, load_image, precision, loss_of) if held_out else None
+    validate = _validation(vlm, stage, held_out, load_image, precision, loss_of, limits, log) if held_out else None
     _set_modes(model, stage)
 
-    totals = Totals()
+    totals = Totals(left_out=len(mixture) - len(examples))
     with step_display(stage.name, len(plan)) as show:
         for step in plan:
             started = time.perf_counter()
@@ -146,20 +160,61 @@ def _loss(vlm: Vlm, stage: Stage, examples: Sequence[Example]) -> Loss:
     return partial(words_loss_sum, words_W=words_W)
 
 
-def plan_steps(stage: Stage, lengths: Sequence[int], seed: int) -> list[Step]:
-    """Return the steps of a stage, epoch after epoch; `lengths` are the tokens of each example."""
-    per_epoch = steps_in_epoch(len(lengths), stage.global_batch)
-    steps = stage.max_steps or (stage.epochs or 0) * per_epoch
-    plan: list[Step] = []
-    for epoch in range(-(-steps // per_epoch)):
-        plan += epoch_steps(
-            lengths,
+def _that_fit(
+    vlm: Vlm, stage: Stage, examples: Sequence[Example], limits: PackLimits | None, log: RunLog
+) -> tuple[list[Example], list[Size]]:
+    """Return the examples that go into a pack, with their sizes; the log names the others, and those that are cut."""
+    longest = limits.length if limits else None
+    sizes = measure(vlm.processor, examples, f"{stage.name}: counting tokens", longest)
+    fitting: list[Example] = []
+    theirs: list[Size] = []
+    left_out: list[str] = []
+    for example, size in zip(examples, sizes, strict=True):
+        if size and (limits is None or _goes_into_a_pack(size, limits)):
+            fitting.append(example)
+            theirs.append(size)
+        else:
+            left_out.append(example.sample.id)
+    if limits is None:
+        return fitting, theirs
+    cut = [example.sample.id for example, size in zip(fitting, theirs, strict=True) if size.tokens < size.whole]
+    what = f"a pack of {limits.length} tokens and {limits.most_images} images"
+    if left_out or cut:
+        log.write("too long", stage.name, 0, left_out=left_out, cut=cut)
+        say(
+            f"{stage.name}: of {len(examples)} samples {len(left_out)} do not fit into {what} and are left out, "
+            f"{len(cut)} are cut; log.jsonl names them"
+        )
+    if not fitting:
+        raise UserError(
+            f"stage {stage.name}: none of {len(examples)} samples fits into {what}; raise `pack_length` or "
+            "`max_images_per_pack`"
+        )
+    return fitting, theirs
+
+
+def _goes_into_a_pack(size: Size, limits: PackLimits) -> bool:
+    return size.images <= limits.most_images and (limits.too_long == "cut" or size.whole <= limits.length)
+
+
+def plan_steps(stage: Stage, sizes: Sequence[Size], seed: int, limits: PackLimits | None = None) -> list[Step]:
+    """Return the steps of a stage, epoch after epoch; `sizes` are those of the examples."""
+    tokens = [size.tokens for size in sizes]
+    if limits:
+        packs = pack(tokens, [size.images for size in sizes], limits, seed=seed)
+        per_epoch = steps_in_epoch(len(packs), stage.global_batch)
+        steps_of = partial(packed_epoch_steps, packs, global_batch=stage.global_batch, seed=seed)
+    else:
+        per_epoch = steps_in_epoch(len(sizes), stage.global_batch)
+        steps_of = partial(
+            epoch_steps,
+            tokens,
             global_batch=stage.global_batch,
             micro_batch_tokens=stage.micro_batch_tokens,
             seed=seed,
-            epoch=epoch,
         )
-    return plan[:steps]
+    steps = stage.max_steps or (stage.epochs or 0) * per_epoch
+    return [step for epoch in range(-(-steps // per_epoch)) for step in steps_of(epoch=epoch)][:steps]
 
 
 def backward(
@@ -198,10 +253,18 @@ def mean_loss(
 
 
 def _validation(
-    vlm: Vlm, stage: Stage, held_out: Sequence[Example], load_image: LoadImage, precision: Precision, loss_of: Loss
+    vlm: Vlm,
+    stage: Stage,
+    held_out: Sequence[Example],
+    load_image: LoadImage,
+    precision: Precision,
+    loss_of: Loss,
+    limits: PackLimits | None,
+    log: RunLog,
 ) -> Callable[[], float]:
-    """Return a function that gives the loss on the held-out samples and leaves the model as it was."""
-    sizes = measure(vlm.processor, held_out, f"{stage.name}: counting validation tokens")
+    """Return a function that gives the loss on the held-out samples, cut as those to learn, and leaves the model be."""
+    held_out, sizes = _that_fit(vlm, stage, held_out, limits, log)
+    longest = limits.length if limits else None
     (order,) = epoch_steps(
         [size.tokens for size in sizes],
         global_batch=len(held_out),
@@ -213,7 +276,7 @@ def _validation(
     def validate() -> float:
         vlm.model.eval()
         ahead = _has_own_device(vlm.model)
-        batches = micro_batches(vlm.processor, load_image, held_out, order, ahead=ahead)
+        batches = micro_batches(vlm.processor, load_image, held_out, order, longest=longest, ahead=ahead)
         loss = mean_loss(vlm.model, batches, precision, loss_of)
         _set_modes(vlm.model, stage)
         if not math.isfinite(loss):

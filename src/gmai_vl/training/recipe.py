@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_
 
 from gmai_vl.foundation import Settings, UserError, load_settings, nearest, read_yaml
 from gmai_vl.model import ModelSettings
+from gmai_vl.training.packing import Packing, PackLimits
 from gmai_vl.vocabulary import SUBSETS, Language
 from gmai_vl.writing import FORMS
 
@@ -83,10 +84,10 @@ class Stage(Settings):
     """Peak learning rate, one for all or one per part."""
 
     global_batch: PositiveInt
-    """Samples per optimizer step."""
+    """Samples per optimizer step; packs where the recipe packs them."""
 
     micro_batch_tokens: PositiveInt = 2048
-    """Tokens that go through the model at once: decides memory and speed, not the result."""
+    """Tokens that go through the model at once, for samples not packed: decides memory and speed, not the result."""
 
     epochs: PositiveInt | None = None
     """Passes over the mixture; or `max_steps`."""
@@ -163,8 +164,31 @@ class TrainRecipe(Settings):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Of the computation; weights are always fp32. auto: bf16 where the processor computes in it, else fp32."""
 
+    packing: Packing | Literal["none"] = "none"
+    """bfd, next-fit: steps of `global_batch` packs. none: steps of `global_batch` samples."""
+
+    pack_length: PositiveInt = 2048
+    """Most tokens of a pack, text and image."""
+
+    max_images_per_pack: PositiveInt = 4
+
+    too_long: Literal["cut", "quarantine"] = "cut"
+    """Of a sample longer than a pack: cut its last answer, or leave it out."""
+
     leak_check: LeakCheck | None = None
     stages: tuple[Stage, ...] = Field(min_length=1)
+
+    @property
+    def pack_limits(self) -> PackLimits | None:
+        """How samples are packed; None where they are not."""
+        if self.packing == "none":
+            return None
+        return PackLimits(
+            packing=self.packing,
+            length=self.pack_length,
+            most_images=self.max_images_per_pack,
+            too_long=self.too_long,
+        )
 
     @field_validator("stages")
     @classmethod

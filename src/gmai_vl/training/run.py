@@ -52,7 +52,16 @@ def train(recipe: TrainRecipe, *, base: Path, overwrite: bool = False) -> Path:
     records: list[dict[str, Any]] = []
     with RunLog(out) as log:
         for stage, (examples, held_out) in zip(recipe.stages, data, strict=True):
-            totals = run_stage(vlm, stage, examples, held_out, seed=recipe.seed, precision=precision, log=log)
+            totals = run_stage(
+                vlm,
+                stage,
+                examples,
+                held_out,
+                seed=recipe.seed,
+                precision=precision,
+                log=log,
+                limits=recipe.pack_limits,
+            )
             records.append(stage_record(stage, examples, totals))
             facts = provenance(recipe, origin, precision, records)
             save_model(vlm, out / stage.name, provenance=facts, card=model_card(facts))
