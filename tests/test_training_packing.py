@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gmai_vl.training.packing import Packing, PackLimits, Packs, pack, shuffled
+from gmai_vl.training.batches import packed_epoch_steps
+from gmai_vl.training.packing import Packing, PackLimits, Packs, pack
 
 LENGTH, MOST_IMAGES = 64, 3
 SAMPLES = st.lists(st.tuples(st.integers(1, LENGTH), st.integers(0, MOST_IMAGES)), max_size=150)
@@ -95,9 +96,11 @@ def test_chance_depends_on_the_seed_alone_and_decides_who_meets(packing: Packing
 
 def test_packs_come_in_another_order_every_epoch() -> None:
     packs = packed([(LENGTH, 0)] * 50, "bfd")
-    first, second = shuffled(packs, 0, "epoch", 0), shuffled(packs, 0, "epoch", 1)
-    assert sorted(first) == sorted(second) == list(range(50))
-    assert first.tolist() == shuffled(packs, 0, "epoch", 0).tolist() != second.tolist()
+    first, again, second = (packed_epoch_steps(packs, global_batch=8, seed=0, epoch=epoch) for epoch in (0, 0, 1))
+    for steps in (first, second):
+        assert sorted(index for step in steps for pack in step for index in pack) == list(range(50))
+        assert [len(step) for step in steps] == [8] * 6 + [2]
+    assert first == again != second
 
 
 @pytest.mark.parametrize(("tokens", "images"), [(LENGTH + 1, 0), (1, MOST_IMAGES + 1), (0, 0)])

@@ -229,6 +229,7 @@ def test_what_contradicts_the_annotation_is_named(a_case: Case, role: str, text:
         (PNEUMONIA, "这张胸片正常吗？", "是的。", "closed"),
         (PNEUMONIA, "图像有异常吗？", "有。", None),
         (ABDOMEN, "Is this scan unremarkable?", "Yes.", "closed"),
+        (HEALTHY, "What was asked for?", "The image shows what abnormality there is.", "labels"),
         (NO_MELANOMA, "Is this image normal?", "Yes.", "closed"),
         (ABDOMEN, "Is the liver larger in area than the spleen?", "Yes.", None),
         (ABDOMEN, "Is the liver larger in area than the spleen?", "No.", "denied"),

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from gmai_vl.foundation import stable_rng
-from gmai_vl.training.packing import Packs, shuffled
+from gmai_vl.foundation import stable_shuffle
+from gmai_vl.training.packing import Packs
 
 MicroBatch = tuple[int, ...]
 """Indices of the samples that go through the model at once, end to end."""
@@ -28,9 +28,7 @@ def epoch_steps(
     weights its own way. What is left over when the samples do not divide by `global_batch` is a smaller step at the
     end.
     """
-    order = list(range(len(lengths)))
-    stable_rng(seed, "epoch", epoch).shuffle(order)
-    chosen = [order[start : start + global_batch] for start in range(0, len(order), global_batch)]
+    chosen = _by_chance(len(lengths), global_batch, seed, epoch)
     return [_micro_batches(step, lengths, micro_batch_tokens) for step in chosen]
 
 
@@ -39,9 +37,14 @@ def packed_epoch_steps(packs: Packs, *, global_batch: int, seed: int, epoch: int
 
     The order depends on `seed` and `epoch` only. What is left over is a smaller step at the end.
     """
-    order = shuffled(packs, seed, "epoch", epoch).tolist()
-    chosen = [order[start : start + global_batch] for start in range(0, len(order), global_batch)]
+    chosen = _by_chance(len(packs), global_batch, seed, epoch)
     return [tuple(packs[number] for number in step) for step in chosen]
+
+
+def _by_chance(count: int, global_batch: int, seed: int, epoch: int) -> list[list[int]]:
+    """Deal `count` numbers out into groups of `global_batch`, the last of what is left."""
+    order = stable_shuffle(range(count), seed, "epoch", epoch)
+    return [order[start : start + global_batch] for start in range(0, count, global_batch)]
 
 
 def _micro_batches(step: list[int], lengths: Sequence[int], micro_batch_tokens: int) -> Step:

@@ -55,7 +55,7 @@ def measure(
             raise UserError(
                 f"sample {example.sample.id}: has no answer to learn; check its corpus with `gmai data verify`"
             )
-        encoded = cut_to(processor, whole, longest or len(whole.input_ids))
+        encoded = whole if longest is None else cut_to(processor, whole, longest)
         if encoded is None:
             sizes.append(None)
             continue
@@ -93,7 +93,8 @@ def micro_batches(
 
     def make(micro: MicroBatch) -> Batch:
         chosen = [examples[index] for index in micro]
-        encoded = [_cut(processor, encode(processor, example.sample.turns), longest) for example in chosen]
+        whole = [encode(processor, example.sample.turns) for example in chosen]
+        encoded = whole if longest is None else [_cut(processor, tokens, longest) for tokens in whole]
         images = [
             load_image(example.corpus, example.sample.images[shown])
             for example, tokens in zip(chosen, encoded, strict=True)
@@ -104,8 +105,8 @@ def micro_batches(
     return one_ahead(make, order) if ahead else map(make, order)
 
 
-def _cut(processor: LlavaProcessor, encoded: Encoded, longest: int | None) -> Encoded:
-    cut = cut_to(processor, encoded, longest or len(encoded.input_ids))
+def _cut(processor: LlavaProcessor, encoded: Encoded, longest: int) -> Encoded:
+    cut = cut_to(processor, encoded, longest)
     assert cut is not None, "`measure` tells which examples cannot be cut"
     return cut
 

@@ -59,38 +59,28 @@ def pack(tokens: ArrayLike, images: ArrayLike, limits: PackLimits, *, seed: int)
     one pack. Raises ValueError for a sample that fits into no pack.
     """
     tokens_N, images_N = np.asarray(tokens, np.int32), np.asarray(images, np.int32)
-    length, most_images = limits.length, limits.most_images
-    if len(tokens_N) and (tokens_N.max() > length or images_N.max() > most_images or tokens_N.min() < 1):
-        raise ValueError(f"a sample has no token, or more than {length} tokens or {most_images} images")
+    too_large = (tokens_N > limits.length) | (images_N > limits.most_images)
+    if (too_large | (tokens_N < 1)).any():
+        raise ValueError(f"a sample has no token, or more than {limits.length} tokens or {limits.most_images} images")
     # The stream of RandomState is frozen, that of numpy's newer generators may change with a version.
     chance = np.random.RandomState(stable_rng(seed, "packing").getrandbits(32))
     shuffled_N = chance.permutation(len(tokens_N)).astype(np.int32)
-    if limits.packing == "next-fit":
-        return _next_fit(shuffled_N, tokens_N[shuffled_N], images_N[shuffled_N], length, most_images)
-    return _best_fit_decreasing(shuffled_N, tokens_N, images_N, length, most_images)
-
-
-def shuffled(packs: Packs, *names: object) -> NDArray[np.int32]:
-    """Return the numbers [P] of the packs in an order that depends on `names` only."""
-    chance = np.random.RandomState(stable_rng(*names).getrandbits(32))
-    return chance.permutation(len(packs)).astype(np.int32)
+    fill = _next_fit if limits.packing == "next-fit" else _best_fit_decreasing
+    return fill(shuffled_N, tokens_N, images_N, limits)
 
 
 def _next_fit(
-    order_N: NDArray[np.int32],
-    tokens_N: NDArray[np.int32],
-    images_N: NDArray[np.int32],
-    length: int,
-    most_images: int,
+    order_N: NDArray[np.int32], tokens_N: NDArray[np.int32], images_N: NDArray[np.int32], limits: PackLimits
 ) -> Packs:
     """Fill one pack after the other in the order given; what does not fit begins the next."""
     ends = array("q")
     filled = shown = 0
     for start in range(0, len(order_N), _AT_A_TIME):  # as Python's numbers they take eight times the memory
-        some = slice(start, start + _AT_A_TIME)
-        for place, (tokens, images) in enumerate(zip(tokens_N[some].tolist(), images_N[some].tolist(), strict=True)):
-            if filled + tokens > length or shown + images > most_images:
-                ends.append(start + place)
+        some = order_N[start : start + _AT_A_TIME]
+        sizes = zip(tokens_N[some].tolist(), images_N[some].tolist(), strict=True)
+        for place, (tokens, images) in enumerate(sizes, start):
+            if filled + tokens > limits.length or shown + images > limits.most_images:
+                ends.append(place)
                 filled = shown = 0
             filled += tokens
             shown += images
@@ -104,26 +94,23 @@ Contents = tuple[tuple[int, int], ...]
 
 
 def _best_fit_decreasing(
-    shuffled_N: NDArray[np.int32],
-    tokens_N: NDArray[np.int32],
-    images_N: NDArray[np.int32],
-    length: int,
-    most_images: int,
+    shuffled_N: NDArray[np.int32], tokens_N: NDArray[np.int32], images_N: NDArray[np.int32], limits: PackLimits
 ) -> Packs:
     """Put the longest samples first, each into the fullest pack that takes it.
 
     Samples of one size, tokens and images, are all the same to the packs, so alike packs are filled at once: the work
     goes with the number of sizes, not of samples.
     """
-    keys_N = tokens_N.astype(np.int64) * (most_images + 1) + images_N
+    kinds = limits.most_images + 1
+    keys_N = tokens_N.astype(np.int64) * kinds + images_N
     keys, counts = np.unique(keys_N, return_counts=True)
-    open_packs = _OpenPacks(most_images)
+    open_packs = _OpenPacks(limits.most_images)
     for size in range(len(keys) - 1, -1, -1):
-        tokens, images = divmod(int(keys[size]), most_images + 1)
+        tokens, images = divmod(int(keys[size]), kinds)
         left = int(counts[size])
         while left:
             place = open_packs.fullest(tokens, images)
-            room, free = place or (length, most_images)
+            room, free = place or (limits.length, limits.most_images)
             there, contents = open_packs.take(place) if place else (left, ())
             each = min(left, room // tokens, free // images if images else left)
             filled = min(there, left // each)

@@ -79,8 +79,8 @@ def _faults(
     spoken = list(case.findings) if about is None else list(about)
     subjects = Subjects(language, case.findings, spoken)
     if question:
-        yield from yes_or_no_faults(reading, question, case, spoken, region=about is not None)
         asked = read(question, language, case)
+        yield from yes_or_no_faults(asked, reading, case, spoken, region=about is not None)
         yield from choice_faults(asked, reading, case, subjects)
         for statement in asked.statements:
             subjects.go_on(statement)

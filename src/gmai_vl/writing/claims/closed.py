@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from gmai_vl.records import Finding
 from gmai_vl.vocabulary import Language
 from gmai_vl.writing.claims.labels import means
-from gmai_vl.writing.claims.reading import Reading, read
+from gmai_vl.writing.claims.reading import Reading
 from gmai_vl.writing.claims.relations import tells_relation
 from gmai_vl.writing.claims.statements import statement_faults
 from gmai_vl.writing.claims.subjects import Subjects
@@ -62,7 +62,7 @@ def is_open(question: str, language: Language) -> bool:
 
 
 def yes_or_no_faults(
-    answer: Reading, question: str, case: MeasuredCase, about: Sequence[Finding], *, region: bool
+    asked: Reading, answer: Reading, case: MeasuredCase, about: Sequence[Finding], *, region: bool
 ) -> Iterator[tuple[str, str]]:
     """Read yes as the statement that a closed question makes, and no as that it is wrong.
 
@@ -72,9 +72,8 @@ def yes_or_no_faults(
     language = answer.language
     says_yes = bool(pattern(language, "says_yes").search(answer.text))
     says_no = not says_yes and bool(pattern(language, "says_no").search(answer.text))
-    if not (says_yes or says_no) or is_open(question, language):
+    if not (says_yes or says_no) or is_open(asked.text, language):
         return
-    asked = read(question, language, case)
     if (healthy := _asks_health(asked, case)) is not None and not region:
         if healthy != says_yes:
             yield "closed", f"`{answer.text[:20]}`, but {'nothing' if not case.findings else 'something'} is found"

@@ -24,6 +24,9 @@ _NEAR: dict[Language, re.Pattern[str]] = {
 _NOT_SO = re.compile(r"(?:\bnot|n't|\bnothing|不|非)(?: \w+){0,2} ?$")
 """Right before the label that says that nothing is there."""
 
+_ASKED_FOR = re.compile(r"\b(?:which|what)(?: \w+)? \*[^?]*\?$")
+"""A question for lesions, the star: there may be none."""
+
 _EITHER = {"en": (("benign", "malignant"),), "zh": (("良性", "恶性"),)}
 """Words of which an annotation gives one, or none."""
 
@@ -172,7 +175,8 @@ def _generic_faults(statement: Statement, language: Language, case: Case) -> Ite
         return
     for match in pattern(language, "generic").finditer(statement.text):
         named = any(mention.start <= match.start() < mention.end for mention in statement.mentions)
-        if not named and said_at(statement, match.start(), match.end(), language) != "denied":
+        is_asked = bool(_ASKED_FOR.search(f"{statement.text[: match.start()]}*{statement.text[match.end() :]}"))
+        if not (named or is_asked) and said_at(statement, match.start(), match.end(), language) != "denied":
             yield "labels", f"`{match[0]}`, but nothing of the kind is annotated"
 
 

@@ -21,12 +21,6 @@ _OF_STATEMENTS = frozenset({"complete", "denied", "unsupported", "hedged"})
 """Checks of what a text says, which a question does not."""
 
 _OF_ANY_QUESTION = frozenset({"invented", "markup", "language", "residue", "length", "repetition"})
-_ASKS_WHAT = re.compile(
-    r"\b(which|what)(?: other)?(?: abnormal)? (?:lesion|abnormality|finding|disease|area|structure|abnormalitie)s?\b",
-    re.IGNORECASE,
-)
-"""That there are any is not taken for granted: the answer may be that there are none."""
-
 _LISTS = re.compile(r"\bor\b|还是|:|：|、[^、]*、")
 _OF_CHOICES = frozenset({"side", "position", "laterality", "relation", "count", "numbers", "size", "grade"})
 """Checks of what a question may offer to choose among."""
@@ -105,9 +99,7 @@ def _question(question: str, language: Language, case: MeasuredCase, finding: Fi
 
     One that can be answered with yes or no takes nothing for granted; its answer is held against it.
     """
-    checks = check_text(
-        _ASKS_WHAT.sub(r"\1", question), "question", language, case, None if finding is None else [finding]
-    )
+    checks = check_text(question, "question", language, case, None if finding is None else [finding])
     left_out = _OF_STATEMENTS if is_open(question, language) else frozenset(CHECKS) - _OF_ANY_QUESTION
     if _CHOICE.search(question.lower()):
         left_out |= _OF_CHOICES | ({"labels"} if _LISTS.search(question) else set())
