@@ -15,14 +15,15 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from gmai_vl import __version__
 from gmai_vl.corpus import Corpus
 from gmai_vl.model import ModelSettings, build_model
 from gmai_vl.model.images import image_token_count
-from gmai_vl.training.feed import measure
-from gmai_vl.training.mixture import Example
 from gmai_vl.training.packing import Packing, PackLimits, pack
+from gmai_vl.training.tokens import open_tokens
 
 IMAGE_TOKENS = 576
 MOST_IMAGES = 16
@@ -54,12 +55,11 @@ def made_up_lengths(count: int, share: float) -> tuple[np.ndarray, np.ndarray]:
 def real_lengths(folders: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return tokens and images of the training samples of corpora, by the tokenizer of SmolLM2."""
     processor = build_model(ModelSettings(preset="smol-12l"), seed=0).processor
-    corpora = [Corpus(Path(folder)) for folder in folders]
-    examples = [Example(corpus, sample) for corpus in corpora for sample in corpus.samples(split="train")]
-    sizes = [size for size in measure(processor, examples, "lengths") if size]
-    images = np.array([size.images for size in sizes], np.int32)
-    swapped = (IMAGE_TOKENS - image_token_count(processor)) * images
-    return np.array([size.tokens for size in sizes], np.int32) + swapped, images
+    stores = [open_tokens(Corpus(Path(folder)), processor) for folder in folders]
+    table = pa.concat_tables([store.table.select(["split", "tokens", "images"]) for store in stores])
+    train = table.filter(pc.equal(table["split"], "train"))
+    tokens, images = (train[column].to_numpy() for column in ("tokens", "images"))
+    return tokens + (IMAGE_TOKENS - image_token_count(processor)) * images, images
 
 
 def show(name: str, tokens: np.ndarray, images: np.ndarray) -> None:

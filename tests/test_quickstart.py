@@ -21,7 +21,8 @@ from gmai_vl.quickstart.recipes import write_data_recipes, write_train_recipe
 from gmai_vl.quickstart.report import write_report
 from gmai_vl.training import read_recipe as read_train_recipe
 from gmai_vl.training import train
-from gmai_vl.training.mixture import training_examples
+from gmai_vl.training.mixture import training_mixture
+from gmai_vl.training.tokens import open_tokens
 
 DATA = """
 name: phantom
@@ -181,8 +182,9 @@ def test_no_stage_asks_for_what_the_users_data_lacks(tmp_path: Path) -> None:
     held = {sample.provenance.facts["form"] for sample in corpus.samples(split="train")}
     assert "region-kind" not in held
     recipe = read_train_recipe(write_train_recipe(tmp_path, [corpus.path], seed=0))
+    store = open_tokens(corpus, build_model(ModelSettings(preset="tiny"), seed=0).processor)
     for stage in recipe.stages:
-        assert training_examples(stage, {part.corpus: corpus for part in stage.mixture}, seed=0)
+        assert len(training_mixture(stage, {part.corpus: store for part in stage.mixture}, seed=0))
         assert all(part.languages is None for part in stage.mixture)
 
     data = write_recipe(tmp_path, subsets=["caption"])

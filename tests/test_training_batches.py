@@ -5,18 +5,26 @@ import random
 from collections import Counter
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gmai_vl.training.batches import Step, epoch_steps, steps_in_epoch
+from gmai_vl.training.batches import Step, Steps, sample_steps
 from gmai_vl.training.schedule import learning_rate_factor
 
 LENGTHS = st.lists(st.integers(1, 300), max_size=200)
 
 
+def planned(lengths: list[int], seed: int = 0, global_batch: int = 16, tokens: int = 1000, epochs: int = 20) -> Steps:
+    return sample_steps(
+        np.array(lengths, np.int64), global_batch=global_batch, micro_batch_tokens=tokens, seed=seed, epochs=epochs
+    )
+
+
 def cut(lengths: list[int], seed: int = 0, epoch: int = 0, global_batch: int = 16, tokens: int = 1000) -> list[Step]:
-    return epoch_steps(lengths, global_batch=global_batch, micro_batch_tokens=tokens, seed=seed, epoch=epoch)
+    steps = planned(lengths, seed, global_batch, tokens)
+    return list(steps.after(0))[epoch * steps.per_epoch : (epoch + 1) * steps.per_epoch]
 
 
 @given(LENGTHS, st.integers(1, 40), st.integers(1, 600), st.integers(0, 3))
@@ -28,7 +36,7 @@ def test_an_epoch_holds_each_sample_once_in_steps_of_the_global_batch(
     whole, left_over = divmod(len(lengths), global_batch)
     assert sorted(index for step in steps for micro in step for index in micro) == list(range(len(lengths)))
     assert Counter(sizes) == Counter([global_batch] * whole + [left_over] * bool(left_over))
-    assert len(steps) == steps_in_epoch(len(lengths), global_batch)
+    assert len(steps) == planned(lengths, global_batch=global_batch).per_epoch
 
 
 @given(LENGTHS, st.integers(1, 40), st.integers(1, 600))

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,14 +14,15 @@ from PIL import Image
 
 from gmai_vl.corpus import Corpus, build
 from gmai_vl.foundation import UserError
-from gmai_vl.model import Batch, ModelSettings, Vlm, build_model, encode, loss_sum, parts
-from gmai_vl.records import ImageRef
-from gmai_vl.training.feed import image_loader, measure, micro_batches
+from gmai_vl.model import Batch, ModelSettings, Vlm, build_model, loss_sum, parts
+from gmai_vl.records import Sample
+from gmai_vl.training.feed import fitted, image_loader, micro_batches, sizes_of
 from gmai_vl.training.loop import Totals, backward, plan_steps, run_stage
-from gmai_vl.training.mixture import Example, training_examples, validation_examples
+from gmai_vl.training.mixture import Mixture, training_mixture, validation_mixture
 from gmai_vl.training.packing import PackLimits
 from gmai_vl.training.recipe import Stage
 from gmai_vl.training.telemetry import RunLog
+from gmai_vl.training.tokens import open_tokens
 from gmai_vl.training.words import telling_words
 
 
@@ -64,11 +65,22 @@ def tiny() -> Vlm:
     return build_model(ModelSettings(preset="tiny"), seed=0)
 
 
-def run(vlm: Vlm, trial: Stage, corpus: Corpus, out: Path, examples: Sequence[Example] = ()) -> Totals:
-    chosen = examples or training_examples(trial, {"small": corpus}, seed=0)
-    held_out = validation_examples(trial, {"small": corpus}, seed=0)
+def mixture_of(trial: Stage, corpus: Corpus) -> Mixture:
+    return training_mixture(trial, {"small": open_tokens(corpus, tiny().processor)}, seed=0)
+
+
+def held_out_of(trial: Stage, corpus: Corpus) -> Mixture | None:
+    return validation_mixture(trial, {"small": open_tokens(corpus, tiny().processor)}, seed=0)
+
+
+def ids(mixture: Mixture) -> list[str]:
+    return mixture.ids(range(len(mixture)))
+
+
+def run(vlm: Vlm, trial: Stage, corpus: Corpus, out: Path, mixture: Mixture | None = None) -> Totals:
+    chosen = mixture_of(trial, corpus) if mixture is None else mixture
     with RunLog(out) as log:
-        return run_stage(vlm, trial, chosen, held_out, seed=0, precision="fp32", log=log)
+        return run_stage(vlm, trial, chosen, held_out_of(trial, corpus), seed=0, precision="fp32", log=log)
 
 
 def events(out: Path, kind: str) -> list[dict[str, Any]]:
@@ -95,14 +107,16 @@ def test_frozen_parts_stay_to_the_bit_and_the_others_move(corpus: Corpus, tmp_pa
 
 def test_a_tiny_model_learns_eight_samples_by_heart(corpus: Corpus, tmp_path: Path) -> None:
     trial = stage(max_steps=40, global_batch=8)
-    closed = [e for e in training_examples(trial, {"small": corpus}, seed=0) if e.sample.kind == "closed"]
-    totals = run(tiny(), trial, corpus, tmp_path, closed[:8])
+    mixture = mixture_of(trial, corpus)
+    closed = {sample.id for sample in corpus.samples() if sample.kind == "closed"}
+    is_closed = np.array([name in closed for name in ids(mixture)])
+    totals = run(tiny(), trial, corpus, tmp_path, mixture[is_closed][:8])
     first = events(tmp_path, "step")[0]["loss"]
     assert first > math.log(100)  # a random model knows nothing about its 260 tokens
     assert totals.loss < first / 10
 
 
-def batches_of(vlm: Vlm, examples: Sequence[Example], cut: Sequence[Sequence[int]], kind: torch.dtype) -> list[Batch]:
+def batches_of(vlm: Vlm, examples: Mixture, cut: Sequence[Sequence[int]], kind: torch.dtype) -> list[Batch]:
     made = micro_batches(vlm.processor, image_loader(vlm.processor), examples, [tuple(micro) for micro in cut])
     return [
         replace(batch, pixel_values=batch.pixel_values.to(kind)) for batch in made if batch.pixel_values is not None
@@ -121,9 +135,8 @@ def test_the_gradient_does_not_depend_on_how_a_batch_is_cut(
 ) -> None:
     vlm = tiny()
     vlm.model.to(kind)
-    examples = training_examples(stage(), {"small": corpus}, seed=0)[:8]
-    labels = [encode(vlm.processor, example.sample.turns).labels for example in examples]
-    supervised = [sum(label >= 0 for label in row) for row in labels]
+    examples = mixture_of(stage(), corpus)[:8]
+    supervised = sizes_of(examples).supervised_N.tolist()
     together = gradient(vlm, batches_of(vlm, examples, [range(8)], kind), sum(supervised))
     apart = batches_of(vlm, examples, [[index] for index in range(8)], kind)
     difference = gradient(vlm, apart, sum(supervised)) - together
@@ -139,7 +152,12 @@ def limits(length: int, most_images: int = 4, too_long: Literal["cut", "quaranti
 
 
 def run_packed(
-    vlm: Vlm, trial: Stage, examples: Sequence[Example], out: Path, packed: PackLimits | None, held_out: Any = ()
+    vlm: Vlm,
+    trial: Stage,
+    examples: Mixture,
+    out: Path,
+    packed: PackLimits | None,
+    held_out: Mixture | None = None,
 ) -> Totals:
     out.mkdir()
     with RunLog(out) as log:
@@ -148,7 +166,7 @@ def run_packed(
 
 def test_a_step_on_packs_is_the_step_on_the_samples_in_them(corpus: Corpus, tmp_path: Path) -> None:
     trial = stage(max_steps=1, global_batch=500)
-    examples = training_examples(trial, {"small": corpus}, seed=0)
+    examples = mixture_of(trial, corpus)
     packed, apart = tiny(), tiny()
     one = run_packed(packed, trial, examples, tmp_path / "packed", limits(1024))
     other = run_packed(apart, trial, examples, tmp_path / "apart", None)
@@ -158,11 +176,12 @@ def test_a_step_on_packs_is_the_step_on_the_samples_in_them(corpus: Corpus, tmp_
     assert norms[0] == pytest.approx(norms[1], rel=1e-4)
 
 
-def test_an_epoch_of_packs_holds_every_sample_once(corpus: Corpus, tmp_path: Path) -> None:
-    examples = training_examples(stage(), {"small": corpus}, seed=0)
-    sizes = [size for size in measure(tiny().processor, examples, "sizes") if size]
+def test_an_epoch_of_packs_holds_every_sample_once(corpus: Corpus) -> None:
+    examples = mixture_of(stage(), corpus)
+    sizes = sizes_of(examples)
     trial = stage(epochs=2, max_steps=None, global_batch=2)
-    plan = plan_steps(trial, sizes, 0, limits(max(size.tokens for size in sizes) + 20))
+    steps = plan_steps(trial, sizes, 0, limits(int(sizes.tokens_N.max()) + 20))
+    plan = list(steps.after(0))
     first, second = plan[: len(plan) // 2], plan[len(plan) // 2 :]
     for epoch in (first, second):
         assert sorted(i for step in epoch for pack in step for i in pack) == list(range(len(examples)))
@@ -175,15 +194,15 @@ def test_samples_longer_than_a_pack_are_cut_or_left_out_and_named(
     corpus: Corpus, tmp_path: Path, too_long: Literal["cut", "quarantine"]
 ) -> None:
     trial = stage(max_steps=None, epochs=1)
-    examples = training_examples(trial, {"small": corpus}, seed=0)
+    examples = mixture_of(trial, corpus)
     vlm = tiny()
-    whole = [size.whole for size in measure(vlm.processor, examples, "sizes") if size]
-    length = sorted(whole)[len(whole) // 2]
-    cut = measure(vlm.processor, examples, "sizes", length)
+    encoded = [examples.read(index).encoded for index in range(len(examples))]
+    length = sorted(len(one.input_ids) for one in encoded)[len(encoded) // 2]
+    names = ids(examples)
+    longer = {name for name, one in zip(names, encoded, strict=True) if len(one.input_ids) > length}
+    unusable = {name for name, one in zip(names, encoded, strict=True) if max(one.labels[:length]) < 0}
     totals = run_packed(vlm, trial, examples, tmp_path / "out", limits(length, too_long=too_long))
     (told,) = events(tmp_path / "out", "too long")
-    longer = {e.sample.id for e, tokens in zip(examples, whole, strict=True) if tokens > length}
-    unusable = {e.sample.id for e, size in zip(examples, cut, strict=True) if size is None}
     assert longer > unusable
     assert set(told["left_out"]) == (longer if too_long == "quarantine" else unusable)
     assert set(told["cut"]) == (set() if too_long == "quarantine" else longer - unusable)
@@ -192,53 +211,48 @@ def test_samples_longer_than_a_pack_are_cut_or_left_out_and_named(
     assert max(row["tokens"] / row["samples"] for row in events(tmp_path / "out", "step")) <= length
 
 
+def test_the_sizes_of_what_is_cut_are_those_of_what_is_fed(corpus: Corpus) -> None:
+    vlm = tiny()
+    examples = mixture_of(stage(), corpus)
+    packed = limits(int(np.median(sizes_of(examples).tokens_N)))
+    fit = fitted(vlm.processor, examples, packed)
+    assert 0 < len(fit.cut) < len(fit.mixture)
+    for index in range(len(fit.mixture)):
+        (batch,) = micro_batches(
+            vlm.processor, image_loader(vlm.processor), fit.mixture, [(index,)], longest=packed.length
+        )
+        images = 0 if batch.pixel_values is None else len(batch.pixel_values)
+        sizes = (fit.sizes.tokens_N[index], fit.sizes.supervised_N[index], fit.sizes.images_N[index])
+        assert sizes == (batch.input_ids.numel(), int((batch.labels >= 0).sum()), images)
+
+
 def test_a_mixture_of_which_nothing_fits_into_a_pack_is_refused(corpus: Corpus, tmp_path: Path) -> None:
-    examples = training_examples(stage(), {"small": corpus}, seed=0)
+    examples = mixture_of(stage(), corpus)
     with pytest.raises(UserError, match=r"none of .* samples fits into a pack of 3 tokens"):
         run_packed(tiny(), stage(), examples, tmp_path / "out", limits(3))
 
 
 def test_held_out_samples_are_cut_as_those_to_learn(corpus: Corpus, tmp_path: Path) -> None:
     trial = stage(max_steps=1, validation={"every": 1})
-    data = {"small": corpus}
-    examples, held_out = training_examples(trial, data, seed=0), validation_examples(trial, data, seed=0)
-    shortest = min(size.whole for size in measure(tiny().processor, held_out, "sizes") if size)
+    examples, held_out = mixture_of(trial, corpus), held_out_of(trial, corpus)
+    assert held_out is not None
+    shortest = int(sizes_of(held_out).tokens_N.min())
     totals = run_packed(tiny(), trial, examples, tmp_path / "out", limits(shortest), held_out)
     assert totals.validation_loss is not None and math.isfinite(totals.validation_loss)
     assert len(events(tmp_path / "out", "too long")) == 2
 
 
 def test_bf16_computes_nearly_the_same_and_keeps_weights_in_fp32(corpus: Corpus, tmp_path: Path) -> None:
-    examples = training_examples(stage(), {"small": corpus}, seed=0)
+    examples = mixture_of(stage(), corpus)
     losses = {}
     for precision in ("fp32", "bf16"):
         vlm = tiny()
         (tmp_path / precision).mkdir()
         with RunLog(tmp_path / precision) as log:
-            losses[precision] = run_stage(vlm, stage(), examples, [], seed=0, precision=precision, log=log).loss
+            losses[precision] = run_stage(vlm, stage(), examples, None, seed=0, precision=precision, log=log).loss
         assert {weight.dtype for weight in vlm.model.parameters()} == {torch.float32}
     assert losses["bf16"] != losses["fp32"]
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
-
-
-def test_text_alone_teaches_the_language_part_and_leaves_a_projector_as_it_is(corpus: Corpus, tmp_path: Path) -> None:
-    examples = training_examples(stage(), {"small": corpus}, seed=0)[:4]
-    texts = [without_images(example) for example in examples]
-    for train, learns in ((["projector"], False), (["projector", "language"], True)):
-        vlm = tiny()
-        before = states(vlm)["language"]
-        (tmp_path / train[-1]).mkdir()
-        assert math.isfinite(run(vlm, stage(train=train), corpus, tmp_path / train[-1], texts).loss)
-        after = states(vlm)["language"]
-        assert any(not torch.equal(before[key], after[key]) for key in before) == learns
-
-
-def without_images(example: Example) -> Example:
-    turns = tuple(
-        replace(turn, content=tuple(part for part in turn.content if not isinstance(part, ImageRef)))
-        for turn in example.sample.turns
-    )
-    return Example(example.corpus, replace(example.sample, images=(), turns=turns))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_names_its_samples_and_changes_nothing(
@@ -253,8 +267,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_names_its_samples_and_changes_n
 
     vlm.model.get_input_embeddings().register_forward_hook(poison)
     trial = stage(global_batch=100, micro_batch_tokens=1, max_steps=1)
-    examples = training_examples(trial, {"small": corpus}, seed=0)
-    ill = {e.sample.id for e in examples if letter in encode(vlm.processor, e.sample.turns).input_ids}
+    examples = mixture_of(trial, corpus)
+    encoded = [examples.read(index).encoded for index in range(len(examples))]
+    ill = {name for name, one in zip(ids(examples), encoded, strict=True) if letter in one.input_ids}
     assert 8 < len(ill) < len(examples)
     with pytest.raises(UserError, match=r"stage trial, step 1: the loss is not finite") as error:
         run(vlm, trial, corpus, tmp_path)
@@ -279,9 +294,9 @@ def test_the_validation_loss_is_the_mean_over_all_tokens_of_the_held_out_samples
     vlm = tiny()
     trial = stage(max_steps=3, validation={"every": 2, "samples": 7})
     totals = run(vlm, trial, corpus, tmp_path)
-    held_out = validation_examples(trial, {"small": corpus}, seed=0)
-    assert len(held_out) == 7
-    assert {example.sample.split for example in held_out} == {"val"}
+    held_out = held_out_of(trial, corpus)
+    assert held_out is not None and len(held_out) == 7
+    assert {corpus.sample(name).split for name in ids(held_out)} == {"val"}
     with torch.no_grad():
         alone = [
             loss_sum(vlm.model, batch) for batch in batches_of(vlm, held_out, [[i] for i in range(7)], torch.float32)
@@ -304,45 +319,44 @@ def test_an_objective_of_words_learns_to_tell_the_images_apart(corpus: Corpus, t
     vlm = tiny()
     before = states(vlm)["language"]
     totals = run(vlm, trial, corpus, tmp_path)
-    assert totals.loss < events(tmp_path, "step")[0]["loss"] / 2
+    losses = [row["loss"] for row in events(tmp_path, "step")]
+    assert sum(losses[-2:]) < sum(losses[:2]) / 2  # an epoch is a step of 8 samples and one of the 2 left over
     assert totals.validation_loss is not None and math.isfinite(totals.validation_loss)
     assert all(torch.equal(before[key], value) for key, value in states(vlm)["language"].items())
 
 
 def test_telling_words_are_said_of_some_images_and_not_of_most(corpus: Corpus) -> None:
-    vlm = tiny()
-    examples = training_examples(stage(mixture=[{"corpus": "small", "forms": ["caption"]}]), {"small": corpus}, seed=0)
-    words = telling_words(vlm.processor, examples, "align").tolist()
-    answers = [set(encode(vlm.processor, example.sample.turns).labels) - {-100} for example in examples]
+    examples = mixture_of(stage(mixture=[{"corpus": "small", "forms": ["caption"]}]), corpus)
+    words = telling_words(examples, "align").tolist()
+    answers = [set(examples.read(index).encoded.labels) - {-100} for index in range(len(examples))]
     uses = {word: sum(word in answer for answer in answers) for word in set().union(*answers)}
     assert words == sorted(word for word, count in uses.items() if 3 <= count <= 0.6 * len(answers))
     assert 0 < len(words) < len(uses)
 
 
-def test_samples_that_an_objective_of_words_cannot_use_are_told(corpus: Corpus) -> None:
-    vlm = tiny()
-    examples = training_examples(stage(mixture=[{"corpus": "small", "forms": ["caption"]}]), {"small": corpus}, seed=0)
-    with pytest.raises(UserError, match=r"stage align: sample .* shows 0 images; `objective: words` needs one each"):
-        telling_words(vlm.processor, [without_images(example) for example in examples], "align")
+def test_answers_that_an_objective_of_words_cannot_use_are_told(corpus: Corpus) -> None:
+    examples = mixture_of(stage(mixture=[{"corpus": "small", "forms": ["caption"]}]), corpus)
     with pytest.raises(UserError, match="stage align: no word is used by some but not most of its 2 answers"):
-        telling_words(vlm.processor, examples[:2], "align")
+        telling_words(examples[:2], "align")
 
 
-def test_a_mixture_takes_the_forms_that_it_names(corpus: Corpus) -> None:
-    trial = stage(mixture=[{"corpus": "small", "forms": ["caption", "modality"]}])
-    examples = training_examples(trial, {"small": corpus}, seed=0)
+@pytest.mark.parametrize(
+    ("filters", "passes"),
+    [
+        ({"forms": ["caption", "modality"]}, lambda s: s.provenance.facts["form"] in ("caption", "modality")),
+        ({"subsets": ["caption"]}, lambda s: s.subset == "caption"),
+        ({"min_words": 4}, lambda s: len(" ".join(t.text for t in s.turns if t.role == "assistant").split()) >= 4),
+    ],
+)
+def test_a_stage_learns_from_training_samples_that_pass_its_filters_only(
+    corpus: Corpus, filters: dict[str, Any], passes: Callable[[Sample], bool]
+) -> None:
+    examples = mixture_of(stage(mixture=[{"corpus": "small", "ratio": 1.5} | filters]), corpus)
     every = corpus.samples(split="train")
-    named = {sample.id for sample in every if sample.provenance.facts["form"] in ("caption", "modality")}
-    assert {example.sample.id for example in examples} == named
-    assert len(named) < len(every)
-
-
-def test_a_stage_learns_from_training_samples_that_pass_its_filters_only(corpus: Corpus) -> None:
-    trial = stage(mixture=[{"corpus": "small", "subsets": ["caption"], "ratio": 1.5}])
-    captions = corpus.samples(split="train", subsets=["caption"])
-    examples = training_examples(trial, {"small": corpus}, seed=0)
-    assert {example.sample.id for example in examples} == {sample.id for sample in captions}
-    assert len(examples) == round(1.5 * len(captions))
+    named = {sample.id for sample in every if passes(sample)}
+    assert set(ids(examples)) == named
+    assert len(examples) == round(1.5 * len(named))
+    assert 0 < len(named) < len(every)
 
 
 @pytest.mark.parametrize(
@@ -356,5 +370,5 @@ def test_a_part_of_the_mixture_that_comes_to_nothing_is_told(
     corpus: Corpus, changes: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(UserError) as error:
-        training_examples(stage(**changes), {"small": corpus}, seed=0)
+        mixture_of(stage(**changes), corpus)
     assert str(error.value).startswith(told)

@@ -1,10 +1,12 @@
 """Which samples a stage takes, and how they reach the model."""
 
 import json
+import random
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -18,36 +20,45 @@ from gmai_vl.corpus.review.verdict import verdicts
 from gmai_vl.foundation import UserError
 from gmai_vl.model import ModelSettings, build_model, parts, set_trainable
 from gmai_vl.training.feed import one_ahead
-from gmai_vl.training.mixture import take, training_examples, validation_examples
+from gmai_vl.training.mixture import Mixture, take, training_mixture, validation_mixture
 from gmai_vl.training.optimizer import clip_gradients, make_optimizer, set_learning_rates
 from gmai_vl.training.precision import resolve_precision
 from gmai_vl.training.recipe import Stage
+from gmai_vl.training.tokens import TokenStore, open_tokens
 
-NAMES = st.lists(st.text(max_size=5), max_size=60, unique=True)
+CHANCES = st.lists(st.integers(0, 2**64 - 1), max_size=60, unique=True)
 
 
-@given(NAMES, st.floats(0.01, 4), st.integers(0, 5))
-def test_a_ratio_takes_its_exact_share_and_repeats_only_whole_passes(names: list[str], ratio: float, seed: int) -> None:
-    taken = Counter(take(names, ratio, seed))
-    assert taken.total() == round(ratio * len(names))
-    assert all(0 <= index < len(names) for index in taken)
+def chosen(chances: list[int], ratio: float, seed: int) -> list[int]:
+    return take(np.array(chances, np.uint64), ratio, seed).tolist()
+
+
+@given(CHANCES, st.floats(0.01, 4), st.integers(0, 5))
+def test_a_ratio_takes_its_exact_share_and_repeats_only_whole_passes(
+    chances: list[int], ratio: float, seed: int
+) -> None:
+    taken = Counter(chosen(chances, ratio, seed))
+    assert taken.total() == round(ratio * len(chances))
+    assert all(0 <= index < len(chances) for index in taken)
     if taken:
-        every = [taken[index] for index in range(len(names))]
+        every = [taken[index] for index in range(len(chances))]
         assert max(every) - min(every) <= 1
 
 
 def test_five_percent_of_a_thousand_are_fifty_others_with_another_seed() -> None:
-    names = [f"sample {number}" for number in range(1000)]
-    assert len(set(take(names, 0.05, seed=0))) == 50
-    assert set(take(names, 0.05, seed=0)) != set(take(names, 0.05, seed=1))
+    chances = list(range(1000))  # alike numbers are as good as any
+    first, second = (set(chosen(chances, 0.05, seed)) for seed in (0, 1))
+    assert len(first) == len(second) == 50
+    assert len(first & second) < 10
+    assert 300 < sum(first) / 50 < 700
 
 
-@given(NAMES, st.randoms(use_true_random=False))
-def test_the_choice_ignores_the_order_and_grows_with_the_ratio(names: list[str], rng: object) -> None:
-    chosen = {names[index] for index in take(names, 0.3, seed=2)}
-    rng.shuffle(names)  # type: ignore[attr-defined]
-    assert {names[index] for index in take(names, 0.3, seed=2)} == chosen
-    assert chosen <= {names[index] for index in take(names, 0.6, seed=2)}
+@given(CHANCES, st.randoms(use_true_random=False))
+def test_the_choice_ignores_the_order_and_grows_with_the_ratio(chances: list[int], rng: random.Random) -> None:
+    first = {chances[index] for index in chosen(chances, 0.3, seed=2)}
+    rng.shuffle(chances)
+    assert {chances[index] for index in chosen(chances, 0.3, seed=2)} == first
+    assert first <= {chances[index] for index in chosen(chances, 0.6, seed=2)}
 
 
 @given(st.lists(st.integers()))
@@ -99,19 +110,27 @@ def test_bf16_is_taken_by_itself_only_where_the_processor_has_it() -> None:
     assert resolve_precision("auto", cpu) == ("bf16" if native else "fp32")
 
 
-def stage_of(corpus: Path, **filters: object) -> tuple[Stage, dict[str, Corpus]]:
+def stage_of(corpus: Path, **filters: object) -> tuple[Stage, dict[str, TokenStore]]:
     part = {"corpus": "c", **filters}
+    processor = build_model(ModelSettings(preset="tiny"), seed=0).processor
     keys = {"name": "s", "train": ["projector"], "learning_rate": 1e-3, "global_batch": 1, "epochs": 1}
-    return Stage.model_validate(keys | {"validation": {"every": 1}, "mixture": [part]}), {"c": Corpus(corpus)}
+    return Stage.model_validate(keys | {"validation": {"every": 1}, "mixture": [part]}), {
+        "c": open_tokens(Corpus(corpus), processor)
+    }
+
+
+def ids(mixture: Mixture | None) -> list[str]:
+    assert mixture is not None
+    return mixture.ids(range(len(mixture)))
 
 
 def test_quality_takes_sources_that_passed_their_review_only(tmp_path: Path) -> None:
     corpus, _, sheets, review = handed_out(tmp_path)
-    stage, corpora = stage_of(corpus.path, quality="pass")
+    stage, stores = stage_of(corpus.path, quality="pass")
     with pytest.raises(
         UserError, match=r"corpus: was never reviewed \(no review.json\); review it with `gmai data rev"
     ):
-        training_examples(stage, corpora, 0)
+        training_mixture(stage, stores, 0)
 
     def verdicts_from(level_of: Callable[[str], int]) -> None:
         fill_in(sheets, review, "Ann", level_of)
@@ -120,13 +139,15 @@ def test_quality_takes_sources_that_passed_their_review_only(tmp_path: Path) -> 
 
     verdicts_from(lambda source: 3 if source == "skin" else 4)
     every, _ = stage_of(corpus.path)
-    for examples in (training_examples, validation_examples):
-        wanted = [each.sample.id for each in examples(every, corpora, 0) if each.sample.source == "skin"]
-        assert [each.sample.id for each in examples(stage, corpora, 0)] == wanted != []
+    for mixture in (training_mixture, validation_mixture):
+        all_of_them, passed = ids(mixture(every, stores, 0)), ids(mixture(stage, stores, 0))
+        skin = [name for name in all_of_them if corpus.sample(name).source == "skin"]
+        assert sorted(passed) == sorted(skin) != []
+        assert len(skin) < len(all_of_them)
     verdicts_from(lambda source: 4)
     with pytest.raises(UserError, match="of the 0 training samples of c that pass the filters is none"):
-        training_examples(stage, corpora, 0)
+        training_mixture(stage, stores, 0)
     record = json.loads((corpus.path / "review.json").read_text())
     (corpus.path / "review.json").write_text(json.dumps(record | {"fingerprint": "f" * 64}))
     with pytest.raises(UserError, match=r"review.json: is of the corpus as it was before \(fingerprint ffffffffffff"):
-        training_examples(stage, corpora, 0)
+        training_mixture(stage, stores, 0)

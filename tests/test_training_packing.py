@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gmai_vl.training.batches import packed_epoch_steps
+from gmai_vl.training.batches import pack_steps
 from gmai_vl.training.packing import Packing, PackLimits, Packs, pack
 
 LENGTH, MOST_IMAGES = 64, 3
@@ -96,7 +96,9 @@ def test_chance_depends_on_the_seed_alone_and_decides_who_meets(packing: Packing
 
 def test_packs_come_in_another_order_every_epoch() -> None:
     packs = packed([(LENGTH, 0)] * 50, "bfd")
-    first, again, second = (packed_epoch_steps(packs, global_batch=8, seed=0, epoch=epoch) for epoch in (0, 0, 1))
+    steps = pack_steps(packs, global_batch=8, seed=0, epochs=2)
+    first, again, second = (list(steps.after(0))[start : start + 7] for start in (0, 0, 7))
+    assert len(steps) == 14
     for steps in (first, second):
         assert sorted(index for step in steps for pack in step for index in pack) == list(range(50))
         assert [len(step) for step in steps] == [8] * 6 + [2]

@@ -236,7 +236,7 @@ def sample_of(row: Row) -> Sample:
         images=tuple(row["images"]),
         width=row["width"],
         height=row["height"],
-        turns=tuple(map(_turn_of, row["messages"])),
+        turns=tuple(map(turn_of, row["messages"])),
         options=None if options is None else dict(zip(letters(len(options)), options, strict=True)),
         answer=row["answer"],
         regions=tuple(Region(label=region["label"], box=_box_of(region["box"])) for region in row["regions"]),
@@ -279,7 +279,7 @@ def _conversation_of(row: Row) -> Conversation:
     return Conversation(
         **row
         | {
-            "turns": tuple(map(_turn_of, row["turns"])),
+            "turns": tuple(map(turn_of, row["turns"])),
             "published": None if published is None else Published(**published),
         }
     )
@@ -289,7 +289,8 @@ def _turn_row(turn: Turn) -> Row:
     return {"role": turn.role, "content": [_piece_row(piece) for piece in turn.content]}
 
 
-def _turn_of(row: Row) -> Turn:
+def turn_of(row: Row) -> Turn:
+    """Return the turn of one of a row's `messages`."""
     return Turn(row["role"], tuple(_piece_of(piece) for piece in row["content"]))
 
 

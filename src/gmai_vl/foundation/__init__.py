@@ -1,7 +1,7 @@
 """What every room stands on: errors, safe files, checked settings, progress, seeded choice."""
 
 from gmai_vl.foundation.caches import cache_home
-from gmai_vl.foundation.chance import stable_fraction, stable_rng, stable_shuffle
+from gmai_vl.foundation.chance import stable_fraction, stable_keys, stable_rng, stable_shuffle
 from gmai_vl.foundation.errors import BadItem, Interrupted, UserError, nearest, visible
 from gmai_vl.foundation.files import (
     atomic_file,
@@ -34,6 +34,7 @@ __all__ = [
     "sha256_of_file",
     "sha256_of_text",
     "stable_fraction",
+    "stable_keys",
     "stable_rng",
     "stable_shuffle",
     "visible",

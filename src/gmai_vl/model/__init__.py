@@ -2,7 +2,7 @@
 
 from gmai_vl.model.backbones import BACKBONES, Backbone, backbone_path, cache_folder, is_present, pull
 from gmai_vl.model.build import build_model
-from gmai_vl.model.chatml import IGNORED, Batch, Encoded, collate, cut_to, encode, encode_prompt
+from gmai_vl.model.chatml import IGNORED, Batch, Encoded, collate, cut_to, encode, encode_many, encode_prompt
 from gmai_vl.model.checkpoint import load_model, save_model
 from gmai_vl.model.folder import atomic_folder
 from gmai_vl.model.generate import Request, generate
@@ -31,6 +31,7 @@ __all__ = [
     "count_parameters",
     "cut_to",
     "encode",
+    "encode_many",
     "encode_prompt",
     "generate",
     "image_side",

@@ -2,7 +2,7 @@
 
 # B conversations of a batch · T tokens of the longest · N images · C channels · S side of an image
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -88,20 +88,33 @@ def encode(processor: LlavaProcessor, turns: Sequence[Turn], *, answer_only: boo
 
     A loss is taken on what the assistant says, up to and with the end token; with `answer_only` false on all text.
     """
-    ids: list[int] = []
-    labels: list[int] = []
-    images: list[int] = []
-    for number, turn in enumerate(turns):
-        header, content, shown = _turn_tokens(processor, turn)
-        header = _separator(processor, number) + header
-        ids += header + content
-        images += shown
-        said = [IGNORED if token == processor.image_token_id else token for token in content]
-        if answer_only:
-            labels += [IGNORED] * len(header) + (said if turn.role == "assistant" else [IGNORED] * len(content))
-        else:
-            labels += header + said
-    return Encoded(ids, labels, tuple(images))
+    (encoded,) = encode_many(processor, [turns], answer_only=answer_only)
+    return encoded
+
+
+def encode_many(
+    processor: LlavaProcessor, conversations: Sequence[Sequence[Turn]], *, answer_only: bool = True
+) -> list[Encoded]:
+    """Encode many conversations as `encode` does one: the tokenizer sees each distinct text once, all at a time."""
+    pieces = [list(_pieces(processor, turns, answer_only)) for turns in conversations]
+    texts = list({what for conversation in pieces for what, _ in conversation if isinstance(what, str)})
+    tokens = dict(zip(texts, _text_tokens(processor, texts), strict=True))
+    image = [processor.image_token_id] * image_token_count(processor)
+    encoded = []
+    for conversation in pieces:
+        ids: list[int] = []
+        labels: list[int] = []
+        images: list[int] = []
+        for what, is_learnt in conversation:
+            if isinstance(what, ImageRef):
+                images.append(what.index)
+                some = image
+            else:
+                some = tokens[what] if isinstance(what, str) else [what]
+            ids += some
+            labels += some if is_learnt else [IGNORED] * len(some)
+        encoded.append(Encoded(ids, labels, tuple(images)))
+    return encoded
 
 
 def cut_to(processor: LlavaProcessor, encoded: Encoded, length: int) -> Encoded | None:
@@ -125,41 +138,50 @@ def cut_to(processor: LlavaProcessor, encoded: Encoded, length: int) -> Encoded 
 def encode_prompt(processor: LlavaProcessor, turns: Sequence[Turn]) -> Encoded:
     """Encode a conversation up to where the assistant speaks next: the very tokens that stand there in training."""
     asked = encode(processor, turns)
-    ids = asked.input_ids + _separator(processor, len(turns)) + _header(processor, "assistant")
+    start = processor.tokenizer.convert_tokens_to_ids(START)
+    separator, header = _text_tokens(processor, ["\n", _header("assistant")])
+    ids = asked.input_ids + (separator if turns else []) + [start, *header]
     return Encoded(ids, [IGNORED] * len(ids), asked.images)
 
 
-def _turn_tokens(processor: LlavaProcessor, turn: Turn) -> tuple[list[int], list[int], list[int]]:
-    """Return header tokens, content tokens with the end token, and indices of the images shown."""
-    content: list[int] = []
-    images: list[int] = []
-    text = ""
-    for number, part in enumerate(turn.content):
-        text += "\n" if number else ""
-        if isinstance(part, ImageRef):
-            content += _text_tokens(processor, text) + [processor.image_token_id] * image_token_count(processor)
-            images.append(part.index)
-            text = ""
-        else:
-            text += part
-    content += _text_tokens(processor, text)
-    content.append(processor.tokenizer.convert_tokens_to_ids(END))
-    return _header(processor, turn.role), content, images
+def _pieces(
+    processor: LlavaProcessor, turns: Sequence[Turn], answer_only: bool
+) -> Iterator[tuple[str | ImageRef | int, bool]]:
+    """Yield what a conversation is made of, texts, images and special tokens, and whether a loss is taken on it.
+
+    Each text is tokenized by itself.
+    """
+    start, end = processor.tokenizer.convert_tokens_to_ids([START, END])
+    for number, turn in enumerate(turns):
+        if number:
+            yield "\n", not answer_only
+        yield start, not answer_only
+        yield _header(turn.role), not answer_only
+        said = turn.role == "assistant" or not answer_only
+        text = ""
+        for place, part in enumerate(turn.content):
+            text += "\n" if place else ""
+            if isinstance(part, ImageRef):
+                if text:
+                    yield text, said
+                yield part, False
+                text = ""
+            else:
+                text += part
+        if text:
+            yield text, said
+        yield end, said
 
 
-def _header(processor: LlavaProcessor, role: str) -> list[int]:
-    return [processor.tokenizer.convert_tokens_to_ids(START), *_text_tokens(processor, f"{role}\n")]
+def _header(role: str) -> str:
+    return f"{role}\n"
 
 
-def _separator(processor: LlavaProcessor, number: int) -> list[int]:
-    return _text_tokens(processor, "\n") if number else []
-
-
-def _text_tokens(processor: LlavaProcessor, text: str) -> list[int]:
-    """Encode text as text: `<|im_end|>` or `<image>` inside it are letters, never the special token."""
-    if not text:
+def _text_tokens(processor: LlavaProcessor, texts: list[str]) -> list[list[int]]:
+    """Tokenize texts as texts: `<|im_end|>` or `<image>` inside them are letters, never the special token."""
+    if not texts:
         return []
-    return processor.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
+    return processor.tokenizer(texts, add_special_tokens=False, split_special_tokens=True).input_ids
 
 
 def collate(processor: LlavaProcessor, batch: Sequence[Encoded], images: Sequence[Tensor]) -> Batch:

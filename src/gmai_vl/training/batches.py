@@ -1,8 +1,15 @@
-"""Batches: which samples make an optimizer step, and which of them go through the model together."""
+"""Steps: which samples make an optimizer step, and which of them go through the model together."""
 
-from collections.abc import Sequence
+# N samples
 
-from gmai_vl.foundation import stable_shuffle
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmai_vl.foundation import stable_rng
 from gmai_vl.training.packing import Packs
 
 MicroBatch = tuple[int, ...]
@@ -12,50 +19,106 @@ Step = tuple[MicroBatch, ...]
 """The micro-batches of one optimizer step."""
 
 
-def steps_in_epoch(count: int, global_batch: int) -> int:
-    """Return the optimizer steps of one pass over `count` samples or packs; the last may be smaller than the others."""
-    return -(-count // global_batch)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Steps:
+    """The steps of a stage, epoch after epoch; any of them is worked out by itself, so that a run can begin anywhere.
 
-
-def epoch_steps(
-    lengths: Sequence[int], *, global_batch: int, micro_batch_tokens: int, seed: int, epoch: int
-) -> list[Step]:
-    """Cut one pass over all samples into steps of `global_batch` samples that chance chose, each sample exactly once.
-
-    `lengths` are tokens per sample. The order depends on `seed` and `epoch` only. Within a step samples of like length
-    make a micro-batch of at most `micro_batch_tokens` tokens, unless a single sample is longer. Likeness is sought
-    within a step only: steps of one length would be steps of one question form and one language, each pulling the
-    weights its own way. What is left over when the samples do not divide by `global_batch` is a smaller step at the
-    end.
+    An epoch holds each unit, sample or pack, exactly once, in an order that depends on seed and epoch only. What is
+    left over when the units do not divide by `global_batch` is a smaller step at the end.
     """
-    chosen = _by_chance(len(lengths), global_batch, seed, epoch)
-    return [_micro_batches(step, lengths, micro_batch_tokens) for step in chosen]
+
+    units: int
+    """Samples or packs of an epoch."""
+
+    global_batch: int
+    """Units of a step."""
+
+    seed: int
+
+    count: int
+    """Steps in all."""
+
+    cut: Callable[[list[int]], Step]
+    """Makes micro-batches of the units of one step."""
+
+    @property
+    def per_epoch(self) -> int:
+        """Steps of one pass over all units."""
+        return -(-self.units // self.global_batch)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int) -> Step:
+        """Return step `number`, counted from 0."""
+        if not 0 <= number < self.count:
+            raise IndexError(f"step {number} of {self.count}")
+        epoch, place = divmod(number, self.per_epoch)
+        start = place * self.global_batch
+        return self.cut(_order(self.units, self.seed, epoch)[start : start + self.global_batch].tolist())
+
+    def after(self, done: int) -> Iterator[Step]:
+        """Yield the steps that follow the first `done`."""
+        return (self[number] for number in range(done, self.count))
 
 
-def packed_epoch_steps(packs: Packs, *, global_batch: int, seed: int, epoch: int) -> list[Step]:
-    """Cut one pass over all packs into steps of `global_batch` packs that chance chose, each pack exactly once.
+@lru_cache(maxsize=1)
+def _order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    # The stream of RandomState is frozen, that of numpy's newer generators may change with a version.
+    return np.random.RandomState(stable_rng(seed, "epoch", epoch).getrandbits(32)).permutation(count)
 
-    The order depends on `seed` and `epoch` only. What is left over is a smaller step at the end.
+
+def sample_steps(
+    tokens_N: NDArray[np.int64],
+    *,
+    global_batch: int,
+    micro_batch_tokens: int,
+    seed: int,
+    epochs: int | None = None,
+    max_steps: int | None = None,
+) -> Steps:
+    """Return steps of `global_batch` samples that chance chose, so many `epochs` or `max_steps` of them.
+
+    Within a step samples of like length make a micro-batch of at most `micro_batch_tokens` tokens, unless a single
+    sample is longer. Likeness is sought within a step only: steps of one length would be steps of one question form
+    and one language, each pulling the weights its own way.
     """
-    chosen = _by_chance(len(packs), global_batch, seed, epoch)
-    return [tuple(packs[number] for number in step) for step in chosen]
+    cut = partial(_micro_batches, tokens_N=tokens_N, micro_batch_tokens=micro_batch_tokens)
+    return _steps(len(tokens_N), global_batch, seed, epochs, max_steps, cut)
 
 
-def _by_chance(count: int, global_batch: int, seed: int, epoch: int) -> list[list[int]]:
-    """Deal `count` numbers out into groups of `global_batch`, the last of what is left."""
-    order = stable_shuffle(range(count), seed, "epoch", epoch)
-    return [order[start : start + global_batch] for start in range(0, count, global_batch)]
+def pack_steps(
+    packs: Packs, *, global_batch: int, seed: int, epochs: int | None = None, max_steps: int | None = None
+) -> Steps:
+    """Return steps of `global_batch` packs that chance chose, each of them a micro-batch."""
+    return _steps(len(packs), global_batch, seed, epochs, max_steps, partial(_chosen, packs))
 
 
-def _micro_batches(step: list[int], lengths: Sequence[int], micro_batch_tokens: int) -> Step:
+def _steps(
+    units: int,
+    global_batch: int,
+    seed: int,
+    epochs: int | None,
+    max_steps: int | None,
+    cut: Callable[[list[int]], Step],
+) -> Steps:
+    steps = Steps(units=units, global_batch=global_batch, seed=seed, count=0, cut=cut)
+    return replace(steps, count=max_steps or (epochs or 0) * steps.per_epoch)
+
+
+def _chosen(packs: Packs, numbers: list[int]) -> Step:
+    return tuple(packs[number] for number in numbers)
+
+
+def _micro_batches(step: list[int], tokens_N: NDArray[np.int64], micro_batch_tokens: int) -> Step:
     """Cut the samples of a step, longest first, into as few micro-batches as their order allows."""
     micro_batches: list[MicroBatch] = []
     room = 0
-    for index in sorted(step, key=lengths.__getitem__, reverse=True):
-        if lengths[index] <= room:
+    for tokens, index in sorted(zip(tokens_N[step].tolist(), step, strict=True), key=lambda pair: -pair[0]):
+        if tokens <= room:
             micro_batches[-1] += (index,)
         else:
             micro_batches.append((index,))
             room = micro_batch_tokens
-        room -= lengths[index]
+        room -= tokens
     return tuple(micro_batches)

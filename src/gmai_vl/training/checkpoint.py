@@ -3,13 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
 from gmai_vl import __version__
-from gmai_vl.corpus import Corpus
 from gmai_vl.foundation import canonical_json, sha256_of_text
 from gmai_vl.training.loop import Totals
-from gmai_vl.training.mixture import Example
+from gmai_vl.training.mixture import Mixture
 from gmai_vl.training.precision import Precision
 from gmai_vl.training.recipe import Stage, TrainRecipe
+from gmai_vl.training.tokens import TokenStore
 
 USE = "research use only, not for diagnosis"
 
@@ -19,11 +24,8 @@ def recipe_sha256(recipe: TrainRecipe) -> str:
     return sha256_of_text(canonical_json(recipe.model_dump(mode="json")))
 
 
-def stage_record(stage: Stage, examples: Sequence[Example], totals: Totals) -> dict[str, Any]:
+def stage_record(stage: Stage, mixture: Mixture, totals: Totals) -> dict[str, Any]:
     """Return what provenance says about one stage: what learned, from which corpora, how long, with what loss."""
-    used: dict[Corpus, list[Example]] = {}
-    for example in examples:
-        used.setdefault(example.corpus, []).append(example)
     return {
         "name": stage.name,
         "train": list(stage.train),
@@ -34,14 +36,20 @@ def stage_record(stage: Stage, examples: Sequence[Example], totals: Totals) -> d
         "loss": totals.loss,
         "validation_loss": totals.validation_loss,
         "corpora": [
-            {
-                "name": corpus.manifest["name"],
-                "fingerprint": corpus.manifest["fingerprint"],
-                "samples_per_epoch": len(taken),
-                "licenses": sorted({example.sample.license or "unknown" for example in taken}),
-            }
-            for corpus, taken in used.items()
+            _corpus_record(store, mixture.row_N[mixture.store_N == number])
+            for number, store in enumerate(mixture.stores)
+            if (mixture.store_N == number).any()
         ],
+    }
+
+
+def _corpus_record(store: TokenStore, row_M: NDArray[np.int64]) -> dict[str, Any]:
+    licences = pc.unique(store.table["license"].take(pa.array(row_M))).to_pylist()
+    return {
+        "name": store.corpus.manifest["name"],
+        "fingerprint": store.corpus.manifest["fingerprint"],
+        "samples_per_epoch": len(row_M),
+        "licenses": sorted({name or "unknown" for name in licences}),
     }
 
 

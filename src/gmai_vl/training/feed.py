@@ -1,19 +1,23 @@
-"""From examples to tensors: sizes beforehand, then micro-batches that are made while the model computes."""
+"""From the samples of a mixture to tensors: sizes beforehand, micro-batches while the model computes."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+# N samples
+
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import LlavaProcessor
 
 from gmai_vl.corpus import Corpus
-from gmai_vl.foundation import UserError, progress
-from gmai_vl.model import IGNORED, Batch, Encoded, collate, cut_to, encode, image_side, prepare_image
+from gmai_vl.model import IGNORED, Batch, Encoded, collate, cut_to, image_side, prepare_image
 from gmai_vl.training.batches import MicroBatch
-from gmai_vl.training.mixture import Example
+from gmai_vl.training.mixture import Mixture
+from gmai_vl.training.packing import PackLimits
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -26,42 +30,58 @@ KEPT_IMAGE_BYTES = 2**29
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
-    """How large an example is for the model."""
+class Sizes:
+    """How large the samples of a mixture are for the model."""
 
-    tokens: int
+    tokens_N: NDArray[np.int64]
     """Text and image tokens."""
 
-    supervised: int
+    supervised_N: NDArray[np.int64]
     """Tokens that the loss looks at."""
 
-    images: int
+    images_N: NDArray[np.int64]
 
-    whole: int
-    """Tokens before it was cut."""
+    def __getitem__(self, chosen: NDArray[np.bool_]) -> "Sizes":
+        return Sizes(self.tokens_N[chosen], self.supervised_N[chosen], self.images_N[chosen])
 
 
-def measure(
-    processor: LlavaProcessor, examples: Sequence[Example], label: str, longest: int | None = None
-) -> list[Size | None]:
-    """Return the size of each example, cut to `longest` tokens, showing progress under `label`.
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A mixture as it goes into packs."""
 
-    None for one of which no word of an answer is left. Raises UserError for one that has none to begin with.
+    mixture: Mixture
+    sizes: Sizes
+    left_out: Mixture
+    """Samples that go into no pack."""
+
+    cut: Mixture
+    """Samples of `mixture` that lose the end of an answer."""
+
+
+def sizes_of(mixture: Mixture) -> Sizes:
+    """Return the sizes of whole samples; the token store knows them."""
+    return Sizes(*(mixture.numbers(column) for column in ("tokens", "supervised", "images")))
+
+
+def fitted(processor: LlavaProcessor, mixture: Mixture, limits: PackLimits) -> Fit:
+    """Return the samples that go into packs within `limits`, with the sizes that they have then.
+
+    Of longer samples the last answer is cut or, as `limits` says, they are left out; so are those of which no word of
+    an answer would be left, and those of too many images.
     """
-    sizes: list[Size | None] = []
-    for example in progress(examples, label, len(examples)):
-        whole = encode(processor, example.sample.turns)
-        if all(token == IGNORED for token in whole.labels):
-            raise UserError(
-                f"sample {example.sample.id}: has no answer to learn; check its corpus with `gmai data verify`"
-            )
-        encoded = whole if longest is None else cut_to(processor, whole, longest)
-        if encoded is None:
-            sizes.append(None)
-            continue
-        supervised = sum(token != IGNORED for token in encoded.labels)
-        sizes.append(Size(len(encoded.input_ids), supervised, len(encoded.images), len(whole.input_ids)))
-    return sizes
+    sizes = sizes_of(mixture)
+    is_long_N = sizes.tokens_N > limits.length
+    fits_N = ~is_long_N
+    if limits.too_long == "cut":
+        for index in np.flatnonzero(is_long_N).tolist():
+            cut = cut_to(processor, mixture.read(index).encoded, limits.length)
+            if cut is not None:
+                fits_N[index] = True
+                sizes.tokens_N[index] = len(cut.input_ids)
+                sizes.supervised_N[index] = sum(label != IGNORED for label in cut.labels)
+                sizes.images_N[index] = len(cut.images)
+    fits_N &= sizes.images_N <= limits.most_images
+    return Fit(mixture[fits_N], sizes[fits_N], mixture[~fits_N], mixture[fits_N & is_long_N])
 
 
 def image_loader(processor: LlavaProcessor) -> LoadImage:
@@ -77,13 +97,13 @@ def image_loader(processor: LlavaProcessor) -> LoadImage:
 def micro_batches(
     processor: LlavaProcessor,
     load_image: LoadImage,
-    examples: Sequence[Example],
+    mixture: Mixture,
     order: Iterable[MicroBatch],
     *,
     longest: int | None = None,
     ahead: bool = False,
 ) -> Iterator[Batch]:
-    """Yield the micro-batches of `examples`, each cut to `longest` tokens, in `order`.
+    """Yield the micro-batches of samples of `mixture`, each cut to `longest` tokens, in `order`.
 
     With `ahead` each is made while the one before it is in use.
 
@@ -92,22 +112,21 @@ def micro_batches(
     """
 
     def make(micro: MicroBatch) -> Batch:
-        chosen = [examples[index] for index in micro]
-        whole = [encode(processor, example.sample.turns) for example in chosen]
-        encoded = whole if longest is None else [_cut(processor, tokens, longest) for tokens in whole]
-        images = [
-            load_image(example.corpus, example.sample.images[shown])
-            for example, tokens in zip(chosen, encoded, strict=True)
-            for shown in tokens.images
-        ]
-        return collate(processor, encoded, images)
+        conversations = []
+        images = []
+        for index in micro:
+            stored = mixture.read(index)
+            encoded = stored.encoded if longest is None else _cut(processor, stored.encoded, longest)
+            conversations.append(encoded)
+            images += [load_image(mixture.corpus(index), stored.images[shown]) for shown in encoded.images]
+        return collate(processor, conversations, images)
 
     return one_ahead(make, order) if ahead else map(make, order)
 
 
 def _cut(processor: LlavaProcessor, encoded: Encoded, longest: int) -> Encoded:
     cut = cut_to(processor, encoded, longest)
-    assert cut is not None, "`measure` tells which examples cannot be cut"
+    assert cut is not None, "`fitted` tells which samples cannot be cut"
     return cut
 
 

@@ -13,9 +13,9 @@ from transformers import LlavaForConditionalGeneration
 
 from gmai_vl.foundation import UserError, say
 from gmai_vl.model import Batch, Vlm, loss_sum, parts, set_trainable, words_loss_sum
-from gmai_vl.training.batches import Step, epoch_steps, packed_epoch_steps, steps_in_epoch
-from gmai_vl.training.feed import LoadImage, Size, image_loader, measure, micro_batches
-from gmai_vl.training.mixture import Example
+from gmai_vl.training.batches import Step, Steps, pack_steps, sample_steps
+from gmai_vl.training.feed import LoadImage, Sizes, fitted, image_loader, micro_batches, sizes_of
+from gmai_vl.training.mixture import Mixture
 from gmai_vl.training.optimizer import clip_gradients, make_optimizer, set_learning_rates
 from gmai_vl.training.packing import PackLimits, pack
 from gmai_vl.training.precision import Precision, autocast
@@ -84,48 +84,48 @@ class Totals:
 def run_stage(
     vlm: Vlm,
     stage: Stage,
-    examples: Sequence[Example],
-    held_out: Sequence[Example],
+    mixture: Mixture,
+    held_out: Mixture | None,
     *,
     seed: int,
     precision: Precision,
     log: RunLog,
     limits: PackLimits | None = None,
 ) -> Totals:
-    """Train the parts of `vlm` that `stage` names, in place, and leave it in evaluation mode.
+    """Train the parts of `vlm` that `stage` names on `mixture`, in place, and leave it in evaluation mode.
 
-    `held_out` are the samples to validate on; empty for no validation. With `limits` the samples are packed, and those
+    `held_out` are the samples to validate on, None for no validation. With `limits` the samples are packed, and those
     that fit into no pack are left out and named in the log. Raises UserError where none is left, and, naming samples,
     where a loss or a gradient is not finite; the weights are then those before that step.
     """
     model = vlm.model
     set_trainable(model, stage.train)
     optimizer = make_optimizer(model, stage.rates, stage.weight_decay)
-    mixture = examples
-    examples, sizes = _that_fit(vlm, stage, mixture, limits, log)
+    whole = len(mixture)
+    mixture, sizes = _that_fit(vlm, stage, mixture, limits, log)
     plan = plan_steps(stage, sizes, seed, limits)
     load_image = image_loader(vlm.processor)
-    order = (micro for step in plan for micro in step)
+    order = (micro for step in plan.after(0) for micro in step)
     batches = micro_batches(
         vlm.processor,
         load_image,
-        examples,
+        mixture,
         order,
         longest=limits.length if limits else None,
         ahead=_has_own_device(model),
     )
-    loss_of = _loss(vlm, stage, examples)
+    loss_of = _loss(vlm, stage, mixture)
     validate = _validation(vlm, stage, held_out, load_image, precision, loss_of, limits, log) if held_out else None
     _set_modes(model, stage)
 
-    totals = Totals(left_out=len(mixture) - len(examples))
+    totals = Totals(left_out=whole - len(mixture))
     with step_display(stage.name, len(plan)) as show:
-        for step in plan:
+        for step in plan.after(0):
             started = time.perf_counter()
             size = _step_size(step, sizes)
             sums = backward(model, islice(batches, len(step)), size.supervised_tokens, precision, loss_of)
             norm = clip_gradients(optimizer, stage.clip)
-            _stop_unless_finite(stage, totals.steps + 1, step, sums, norm, examples, log)
+            _stop_unless_finite(stage, totals.steps + 1, step, sums, norm, mixture, log)
             rates = set_learning_rates(optimizer, learning_rate_factor(totals.steps, len(plan), stage.warmup_ratio))
             optimizer.step()
             optimizer.zero_grad()
@@ -136,7 +136,7 @@ def run_stage(
                 stage.name,
                 totals.steps,
                 steps=len(plan),
-                epoch=totals.samples / len(examples),
+                epoch=totals.samples / len(mixture),
                 loss=totals.loss,
                 gradient_norm=norm,
                 learning_rate=rates,
@@ -146,75 +146,57 @@ def run_stage(
                 tokens_per_second=size.tokens / seconds,
             )
             show(totals.steps, totals.note(len(plan)))
-            if validate and _validation_is_due(stage, totals.steps, len(plan)):
+            if held_out and validate and _validation_is_due(stage, totals.steps, len(plan)):
                 totals.validation_loss = validate()
                 log.write("validation", stage.name, totals.steps, loss=totals.validation_loss, samples=len(held_out))
     model.eval()
     return totals
 
 
-def _loss(vlm: Vlm, stage: Stage, examples: Sequence[Example]) -> Loss:
+def _loss(vlm: Vlm, stage: Stage, mixture: Mixture) -> Loss:
     if stage.objective == "text":
         return loss_sum
-    words_W = telling_words(vlm.processor, examples, stage.name).to(vlm.model.device)
-    return partial(words_loss_sum, words_W=words_W)
+    return partial(words_loss_sum, words_W=telling_words(mixture, stage.name).to(vlm.model.device))
 
 
 def _that_fit(
-    vlm: Vlm, stage: Stage, examples: Sequence[Example], limits: PackLimits | None, log: RunLog
-) -> tuple[list[Example], list[Size]]:
-    """Return the examples that go into a pack, with their sizes; the log names the others, and those that are cut."""
-    longest = limits.length if limits else None
-    sizes = measure(vlm.processor, examples, f"{stage.name}: counting tokens", longest)
-    fitting: list[Example] = []
-    theirs: list[Size] = []
-    left_out: list[str] = []
-    for example, size in zip(examples, sizes, strict=True):
-        if size and (limits is None or _goes_into_a_pack(size, limits)):
-            fitting.append(example)
-            theirs.append(size)
-        else:
-            left_out.append(example.sample.id)
+    vlm: Vlm, stage: Stage, mixture: Mixture, limits: PackLimits | None, log: RunLog
+) -> tuple[Mixture, Sizes]:
+    """Return the samples that go into a pack, with their sizes; the log names the others, and those that are cut."""
     if limits is None:
-        return fitting, theirs
-    cut = [example.sample.id for example, size in zip(fitting, theirs, strict=True) if size.tokens < size.whole]
+        return mixture, sizes_of(mixture)
+    fit = fitted(vlm.processor, mixture, limits)
     what = f"a pack of {limits.length} tokens and {limits.most_images} images"
-    if left_out or cut:
+    if len(fit.left_out) or len(fit.cut):
+        left_out, cut = (some.ids(range(len(some))) for some in (fit.left_out, fit.cut))
         log.write("too long", stage.name, 0, left_out=left_out, cut=cut)
         say(
-            f"{stage.name}: of {len(examples)} samples {len(left_out)} do not fit into {what} and are left out, "
+            f"{stage.name}: of {len(mixture)} samples {len(left_out)} do not fit into {what} and are left out, "
             f"{len(cut)} are cut; log.jsonl names them"
         )
-    if not fitting:
+    if not len(fit.mixture):
         raise UserError(
-            f"stage {stage.name}: none of {len(examples)} samples fits into {what}; raise `pack_length` or "
+            f"stage {stage.name}: none of {len(mixture)} samples fits into {what}; raise `pack_length` or "
             "`max_images_per_pack`"
         )
-    return fitting, theirs
+    return fit.mixture, fit.sizes
 
 
-def _goes_into_a_pack(size: Size, limits: PackLimits) -> bool:
-    return size.images <= limits.most_images and (limits.too_long == "cut" or size.whole <= limits.length)
-
-
-def plan_steps(stage: Stage, sizes: Sequence[Size], seed: int, limits: PackLimits | None = None) -> list[Step]:
-    """Return the steps of a stage, epoch after epoch; `sizes` are those of the examples."""
-    tokens = [size.tokens for size in sizes]
+def plan_steps(stage: Stage, sizes: Sizes, seed: int, limits: PackLimits | None = None) -> Steps:
+    """Return the steps of a stage, epoch after epoch; `sizes` are those of the samples of its mixture."""
     if limits:
-        packs = pack(tokens, [size.images for size in sizes], limits, seed=seed)
-        per_epoch = steps_in_epoch(len(packs), stage.global_batch)
-        steps_of = partial(packed_epoch_steps, packs, global_batch=stage.global_batch, seed=seed)
-    else:
-        per_epoch = steps_in_epoch(len(sizes), stage.global_batch)
-        steps_of = partial(
-            epoch_steps,
-            tokens,
-            global_batch=stage.global_batch,
-            micro_batch_tokens=stage.micro_batch_tokens,
-            seed=seed,
+        packs = pack(sizes.tokens_N, sizes.images_N, limits, seed=seed)
+        return pack_steps(
+            packs, global_batch=stage.global_batch, seed=seed, epochs=stage.epochs, max_steps=stage.max_steps
         )
-    steps = stage.max_steps or (stage.epochs or 0) * per_epoch
-    return [step for epoch in range(-(-steps // per_epoch)) for step in steps_of(epoch=epoch)][:steps]
+    return sample_steps(
+        sizes.tokens_N,
+        global_batch=stage.global_batch,
+        micro_batch_tokens=stage.micro_batch_tokens,
+        seed=seed,
+        epochs=stage.epochs,
+        max_steps=stage.max_steps,
+    )
 
 
 def backward(
@@ -255,7 +237,7 @@ def mean_loss(
 def _validation(
     vlm: Vlm,
     stage: Stage,
-    held_out: Sequence[Example],
+    held_out: Mixture,
     load_image: LoadImage,
     precision: Precision,
     loss_of: Loss,
@@ -265,13 +247,9 @@ def _validation(
     """Return a function that gives the loss on the held-out samples, cut as those to learn, and leaves the model be."""
     held_out, sizes = _that_fit(vlm, stage, held_out, limits, log)
     longest = limits.length if limits else None
-    (order,) = epoch_steps(
-        [size.tokens for size in sizes],
-        global_batch=len(held_out),
-        micro_batch_tokens=stage.micro_batch_tokens,
-        seed=0,
-        epoch=0,
-    )
+    (order,) = sample_steps(
+        sizes.tokens_N, global_batch=len(held_out), micro_batch_tokens=stage.micro_batch_tokens, seed=0, epochs=1
+    ).after(0)
 
     def validate() -> float:
         vlm.model.eval()
@@ -300,12 +278,12 @@ def _set_modes(model: LlavaForConditionalGeneration, stage: Stage) -> None:
         part.train(name in stage.train)
 
 
-def _step_size(step: Step, sizes: Sequence[Size]) -> StepSize:
-    chosen = [sizes[index] for micro in step for index in micro]
+def _step_size(step: Step, sizes: Sizes) -> StepSize:
+    chosen = [index for micro in step for index in micro]
     return StepSize(
         samples=len(chosen),
-        tokens=sum(size.tokens for size in chosen),
-        supervised_tokens=sum(size.supervised for size in chosen),
+        tokens=int(sizes.tokens_N[chosen].sum()),
+        supervised_tokens=int(sizes.supervised_N[chosen].sum()),
     )
 
 
@@ -315,14 +293,14 @@ def _stop_unless_finite(
     step: Step,
     sums: Sequence[float],
     norm: float,
-    examples: Sequence[Example],
+    mixture: Mixture,
     log: RunLog,
 ) -> None:
     if math.isfinite(sum(sums)) and math.isfinite(norm):
         return
     ill = [micro for micro, total in zip(step, sums, strict=True) if not math.isfinite(total)]
     what = "loss" if ill else "gradient"
-    ids = [examples[index].sample.id for micro in ill or step for index in micro]
+    ids = mixture.ids([index for micro in ill or step for index in micro])
     log.write("stopped", stage.name, number, reason=f"the {what} is not finite", sample_ids=ids)
     named = ", ".join(ids[:NAMED_SAMPLES])
     more = f" and {len(ids) - NAMED_SAMPLES} more, see log.jsonl" if len(ids) > NAMED_SAMPLES else ""

@@ -37,6 +37,9 @@ class MixturePart(Settings):
     forms: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Forms to take, such as caption, modality, presence; all by default."""
 
+    min_words: PositiveInt | None = None
+    """Fewest words of the answers, of Chinese characters; all by default."""
+
     quality: Literal["pass"] | None = None
     """pass: of sources only that `gmai data review` gave the verdict pass; all by default."""
 

@@ -14,10 +14,11 @@ from gmai_vl.training.checkpoint import model_card, provenance, stage_record
 from gmai_vl.training.leak_check import check_leaks
 from gmai_vl.training.loop import run_stage
 from gmai_vl.training.memory import keep_freed_memory
-from gmai_vl.training.mixture import training_examples, validation_examples
+from gmai_vl.training.mixture import training_mixture, validation_mixture
 from gmai_vl.training.precision import resolve_precision
 from gmai_vl.training.recipe import RESERVED_NAMES, TrainRecipe
 from gmai_vl.training.telemetry import RunLog
+from gmai_vl.training.tokens import open_tokens
 
 
 def train(recipe: TrainRecipe, *, base: Path, overwrite: bool = False) -> Path:
@@ -30,18 +31,19 @@ def train(recipe: TrainRecipe, *, base: Path, overwrite: bool = False) -> Path:
     out = (base / recipe.out).resolve()
     settings = _placed(recipe.model, base)
     _check_free(out, settings, overwrite)
-    names = {part.corpus for stage in recipe.stages for part in stage.mixture}
+    names = dict.fromkeys(part.corpus for stage in recipe.stages for part in stage.mixture)
     corpora = {name: Corpus((base / name).resolve()) for name in names}
-    # The data of all stages first: a mistake in the last one must not show after hours.
-    data = [
-        (training_examples(stage, corpora, recipe.seed), validation_examples(stage, corpora, recipe.seed))
-        for stage in recipe.stages
-    ]
     leaks = check_leaks(recipe.leak_check, corpora.values(), base) if recipe.leak_check else None
     keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = resolve_precision(recipe.precision, device)
     vlm = build_model(settings, seed=recipe.seed)
+    stores = {name: open_tokens(corpus, vlm.processor) for name, corpus in corpora.items()}
+    # The data of all stages first: a mistake in the last one must not show after hours.
+    data = [
+        (training_mixture(stage, stores, recipe.seed), validation_mixture(stage, stores, recipe.seed))
+        for stage in recipe.stages
+    ]
     vlm.model.to(device)
     torch.manual_seed(recipe.seed)
     origin = _origin(settings) | ({"leak_check": leaks} if leaks else {})
@@ -51,18 +53,18 @@ def train(recipe: TrainRecipe, *, base: Path, overwrite: bool = False) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     records: list[dict[str, Any]] = []
     with RunLog(out) as log:
-        for stage, (examples, held_out) in zip(recipe.stages, data, strict=True):
+        for stage, (mixture, held_out) in zip(recipe.stages, data, strict=True):
             totals = run_stage(
                 vlm,
                 stage,
-                examples,
+                mixture,
                 held_out,
                 seed=recipe.seed,
                 precision=precision,
                 log=log,
                 limits=recipe.pack_limits,
             )
-            records.append(stage_record(stage, examples, totals))
+            records.append(stage_record(stage, mixture, totals))
             facts = provenance(recipe, origin, precision, records)
             save_model(vlm, out / stage.name, provenance=facts, card=model_card(facts))
             log.write("saved", stage.name, totals.steps, path=stage.name, seconds=totals.seconds)

@@ -1,15 +1,13 @@
 """The words of a stage that aligns images with words: those of its answers that tell one image from another."""
 
 from collections import Counter
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import LlavaProcessor
 
 from gmai_vl.foundation import UserError
-from gmai_vl.model import IGNORED, encode
-from gmai_vl.training.mixture import Example
+from gmai_vl.model import IGNORED
+from gmai_vl.training.mixture import Mixture
 
 FEWEST_USES = 3
 """Answers that must use a word: what is said once or twice cannot be learned."""
@@ -18,20 +16,20 @@ HIGHEST_SHARE = 0.6
 """Share of the answers above which a word belongs to the language, not to the image."""
 
 
-def telling_words(processor: LlavaProcessor, examples: Sequence[Example], stage: str) -> Tensor:
-    """Return the tokens [W], ascending, that some but not most of the distinct answers of `examples` use.
+def telling_words(mixture: Mixture, stage: str) -> Tensor:
+    """Return the tokens [W], ascending, that some but not most of the distinct answers of `mixture` use.
 
     Raises UserError, naming the `stage`, for a sample that does not show exactly one image, and where there is no
     such token.
     """
-    answers = {example.sample.id: example for example in examples}
     uses: Counter[int] = Counter()
-    for id, example in answers.items():
-        encoded = encode(processor, example.sample.turns)
+    answers = {(mixture.store_N[index], mixture.row_N[index]): index for index in range(len(mixture))}
+    for index in answers.values():
+        encoded = mixture.read(index).encoded
         if len(encoded.images) != 1:
             raise UserError(
-                f"stage {stage}: sample {id} shows {len(encoded.images)} images; `objective: words` needs one each, "
-                f"narrow the mixture with `subsets` or `forms`"
+                f"stage {stage}: sample {mixture.ids([index])[0]} shows {len(encoded.images)} images; `objective: "
+                "words` needs one each, narrow the mixture with `subsets` or `forms`"
             )
         uses.update({token for token in encoded.labels if token != IGNORED})
     words = sorted(word for word, count in uses.items() if FEWEST_USES <= count <= HIGHEST_SHARE * len(answers))
