@@ -14,8 +14,9 @@ import torch
 import transformers
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
+from torch.nn.utils.rnn import pad_sequence
 
-from gmai_vl.model import Batch, ModelSettings, Vlm, build_model, collate, encode, loss_sum, set_trainable
+from gmai_vl.model import IGNORED, Batch, ModelSettings, Vlm, build_model, collate, encode, loss_sum, set_trainable
 from gmai_vl.records import ImageRef, Turn
 from gmai_vl.training.memory import keep_freed_memory
 from gmai_vl.training.optimizer import make_optimizer
@@ -31,8 +32,7 @@ def main(steps: int) -> None:
     vlm.model.train()
     optimizer = make_optimizer(vlm.model, dict.fromkeys(("vision", "projector", "language"), 1e-5), 0.0)
     batches = [batch_of(vlm, random.Random(number)) for number in range(steps + 2)]
-    tokens = sum(int(batch.attention_mask.sum()) for batch in batches)
-    padding = 1 - tokens / sum(batch.input_ids.numel() for batch in batches)
+    padding = 1 - sum(sum(batch.lengths) for batch in batches) / sum(16 * max(batch.lengths) for batch in batches)
     print(
         f"torch {torch.__version__}, transformers {transformers.__version__}, {resolve_precision('auto', CPU)}, ",
         end="",
@@ -72,12 +72,17 @@ def seconds(vlm: Vlm, optimizer: torch.optim.Optimizer, batch: Batch, loss: Call
 
 
 def stock(vlm: Vlm, batch: Batch) -> Tensor:
+    ids, mask = padded(batch.input_ids, batch.lengths, 0), padded(torch.ones_like(batch.labels), batch.lengths, 0)
     hidden = vlm.model.model(
-        input_ids=batch.input_ids, attention_mask=batch.attention_mask, pixel_values=batch.pixel_values, use_cache=False
+        input_ids=ids, attention_mask=mask, pixel_values=batch.pixel_values, use_cache=False
     ).last_hidden_state[:, :-1]
-    labels = batch.labels[:, 1:]
+    labels = padded(batch.labels, batch.lengths, IGNORED)[:, 1:]
     logits = vlm.model.lm_head(hidden[labels >= 0]).float()
     return F.cross_entropy(logits, labels[labels >= 0])
+
+
+def padded(row: Tensor, lengths: tuple[int, ...], filler: int) -> Tensor:
+    return pad_sequence(row.split(lengths), batch_first=True, padding_value=filler)
 
 
 def ours(vlm: Vlm, batch: Batch) -> Tensor:

@@ -99,12 +99,12 @@ def test_images_are_listed_in_reading_order():
     assert encode(PROCESSOR, turns).images == (2, 0, 2)
 
 
-def test_a_batch_is_padded_on_the_right_and_labelled_nowhere_there():
+def test_a_batch_is_its_conversations_end_to_end():
     long, short = Encoded([5, 6, 7], [IGNORED, 6, 7]), Encoded([8], [8])
     batch = collate(PROCESSOR, [long, short], [])
-    assert batch.attention_mask.tolist() == [[1, 1, 1], [1, 0, 0]]
-    assert batch.labels.tolist() == [[IGNORED, 6, 7], [8, IGNORED, IGNORED]]
-    assert batch.input_ids[0].tolist() == [5, 6, 7]
+    assert batch.input_ids.tolist() == [5, 6, 7, 8]
+    assert batch.labels.tolist() == [IGNORED, 6, 7, 8]
+    assert batch.lengths == (3, 1)
     assert batch.pixel_values is None
 
 

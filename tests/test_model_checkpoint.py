@@ -28,7 +28,7 @@ TURNS = [Turn("user", (ImageRef(0), "what is it?")), Turn("assistant", ("a cell"
 def logits(vlm):
     batch = collate(vlm.processor, [encode(vlm.processor, TURNS)], [prepare_image(vlm.processor, PICTURE)])
     with torch.inference_mode():
-        return vlm.model(batch.input_ids, batch.pixel_values, batch.attention_mask).logits
+        return vlm.model(batch.input_ids[None], batch.pixel_values).logits
 
 
 @pytest.mark.parametrize("preset", ["tiny", "tiny-clip"])

@@ -1,6 +1,6 @@
 """Conversations as tokens: the ChatML form, labels on answers only, images as as many tokens as they have features."""
 
-# B conversations of a batch · T tokens of the longest · N images · C channels · S side of an image
+# T tokens of all conversations of a batch · N images · C channels · S side of an image
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -53,16 +53,16 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What the model takes."""
+    """Conversations end to end in one row, without padding: what the losses take."""
 
     input_ids: Tensor
-    """[B, T], padded on the right."""
-
-    attention_mask: Tensor
-    """[B, T], 1 for a token and 0 for padding."""
+    """[T]"""
 
     labels: Tensor
-    """[B, T], IGNORED where no loss is taken."""
+    """[T], IGNORED where no loss is taken."""
+
+    lengths: tuple[int, ...]
+    """Tokens of each conversation, in order; they add up to T."""
 
     pixel_values: Tensor | None
     """[N, C, S, S] in reading order of the whole batch; None without images."""
@@ -70,7 +70,7 @@ class Batch:
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch on `device`."""
         pixels = None if self.pixel_values is None else self.pixel_values.to(device)
-        return Batch(self.input_ids.to(device), self.attention_mask.to(device), self.labels.to(device), pixels)
+        return Batch(self.input_ids.to(device), self.labels.to(device), self.lengths, pixels)
 
 
 def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -185,23 +185,16 @@ def _text_tokens(processor: LlavaProcessor, texts: list[str]) -> list[list[int]]
 
 
 def collate(processor: LlavaProcessor, batch: Sequence[Encoded], images: Sequence[Tensor]) -> Batch:
-    """Put conversations into one batch, padded on the right.
+    """Put conversations end to end into one batch.
 
     `images` are the prepared ones [C, S, S] of all conversations in reading order, as `Encoded.images` lists them.
     Raises ValueError, naming the counts, where they are not as many as the conversations show.
     """
-    ids_BT = torch.full(
-        (len(batch), max(len(encoded.input_ids) for encoded in batch)), processor.tokenizer.pad_token_id
-    )
-    mask_BT = torch.zeros_like(ids_BT)
-    labels_BT = torch.full_like(ids_BT, IGNORED)
-    for row, encoded in enumerate(batch):
-        length = len(encoded.input_ids)
-        ids_BT[row, :length] = torch.tensor(encoded.input_ids)
-        mask_BT[row, :length] = 1
-        labels_BT[row, :length] = torch.tensor(encoded.labels)
-    tokens = int((ids_BT == processor.image_token_id).sum())
+    ids_T = torch.tensor([token for encoded in batch for token in encoded.input_ids])
+    labels_T = torch.tensor([label for encoded in batch for label in encoded.labels])
+    tokens = int((ids_T == processor.image_token_id).sum())
     features = len(images) * image_token_count(processor)
     if tokens != features:
         raise ValueError(f"{tokens} image tokens in the batch for {features} features of {len(images)} images")
-    return Batch(ids_BT, mask_BT, labels_BT, torch.stack(list(images)) if images else None)
+    lengths = tuple(len(encoded.input_ids) for encoded in batch)
+    return Batch(ids_T, labels_T, lengths, torch.stack(list(images)) if images else None)
