@@ -1,6 +1,11 @@
-"""What all tests share: caches of their own, so that a run neither fills nor depends on those of the user."""
+"""What all tests share: caches of their own, apart from those of the user, and one thread for each process."""
 
+import os
 from collections.abc import Iterator
+
+# Models of a few thousand weights gain nothing from a second thread, and threads of several workers that wait for each
+# other on the same cores take minutes for seconds. Read when torch is first imported, here and in what tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 

@@ -10,18 +10,21 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from one_stage import learner_of, one_stage
 from PIL import Image
 
 from gmai_vl.corpus import Corpus, build
 from gmai_vl.foundation import UserError
 from gmai_vl.model import Batch, ModelSettings, Vlm, build_model, loss_sum, parts
 from gmai_vl.records import Sample
-from gmai_vl.training.feed import fitted, image_loader, micro_batches, sizes_of
-from gmai_vl.training.loop import Totals, backward, plan_steps, run_stage
+from gmai_vl.training.dealing import Slot
+from gmai_vl.training.feed import image_loader, micro_batches
+from gmai_vl.training.fit import fitted, plan_steps
+from gmai_vl.training.gradients import backward
+from gmai_vl.training.loop import Totals
 from gmai_vl.training.mixture import Mixture, training_mixture, validation_mixture
 from gmai_vl.training.packing import PackLimits
 from gmai_vl.training.recipe import Stage
-from gmai_vl.training.telemetry import RunLog
 from gmai_vl.training.tokens import open_tokens
 from gmai_vl.training.words import telling_words
 
@@ -79,8 +82,7 @@ def ids(mixture: Mixture) -> list[str]:
 
 def run(vlm: Vlm, trial: Stage, corpus: Corpus, out: Path, mixture: Mixture | None = None) -> Totals:
     chosen = mixture_of(trial, corpus) if mixture is None else mixture
-    with RunLog(out) as log:
-        return run_stage(vlm, trial, chosen, held_out_of(trial, corpus), seed=0, precision="fp32", log=log)
+    return one_stage(vlm, trial, chosen, out, held_out_of(trial, corpus))
 
 
 def events(out: Path, kind: str) -> list[dict[str, Any]]:
@@ -117,7 +119,8 @@ def test_a_tiny_model_learns_eight_samples_by_heart(corpus: Corpus, tmp_path: Pa
 
 
 def batches_of(vlm: Vlm, examples: Mixture, cut: Sequence[Sequence[int]], kind: torch.dtype) -> list[Batch]:
-    made = micro_batches(vlm.processor, image_loader(vlm.processor), examples, [tuple(micro) for micro in cut])
+    fit = fitted(vlm.processor, examples, None, "trial")
+    made = micro_batches(vlm.processor, image_loader(vlm.processor), fit, [(tuple(micro), True) for micro in cut])
     return [
         replace(batch, pixel_values=batch.pixel_values.to(kind)) for batch in made if batch.pixel_values is not None
     ]
@@ -125,7 +128,8 @@ def batches_of(vlm: Vlm, examples: Mixture, cut: Sequence[Sequence[int]], kind: 
 
 def gradient(vlm: Vlm, batches: Sequence[Batch], supervised: int) -> torch.Tensor:
     vlm.model.zero_grad()
-    backward(vlm.model, batches, supervised, "fp32")
+    slots = [Slot(number, True) for number in range(len(batches))]
+    backward(learner_of(vlm), loss_sum, slots, batches, supervised, len(batches))
     return torch.cat([weight.grad.flatten() for weight in vlm.model.parameters() if weight.grad is not None])
 
 
@@ -136,7 +140,7 @@ def test_the_gradient_does_not_depend_on_how_a_batch_is_cut(
     vlm = tiny()
     vlm.model.to(kind)
     examples = mixture_of(stage(), corpus)[:8]
-    supervised = sizes_of(examples).supervised_N.tolist()
+    supervised = examples.numbers("supervised").tolist()
     together = gradient(vlm, batches_of(vlm, examples, [range(8)], kind), sum(supervised))
     apart = batches_of(vlm, examples, [[index] for index in range(8)], kind)
     difference = gradient(vlm, apart, sum(supervised)) - together
@@ -151,25 +155,12 @@ def limits(length: int, most_images: int = 4, too_long: Literal["cut", "quaranti
     return PackLimits(packing="bfd", length=length, most_images=most_images, too_long=too_long)
 
 
-def run_packed(
-    vlm: Vlm,
-    trial: Stage,
-    examples: Mixture,
-    out: Path,
-    packed: PackLimits | None,
-    held_out: Mixture | None = None,
-) -> Totals:
-    out.mkdir()
-    with RunLog(out) as log:
-        return run_stage(vlm, trial, examples, held_out, seed=0, precision="fp32", log=log, limits=packed)
-
-
 def test_a_step_on_packs_is_the_step_on_the_samples_in_them(corpus: Corpus, tmp_path: Path) -> None:
     trial = stage(max_steps=1, global_batch=500)
     examples = mixture_of(trial, corpus)
     packed, apart = tiny(), tiny()
-    one = run_packed(packed, trial, examples, tmp_path / "packed", limits(1024))
-    other = run_packed(apart, trial, examples, tmp_path / "apart", None)
+    one = one_stage(packed, trial, examples, tmp_path / "packed", limits=limits(1024))
+    other = one_stage(apart, trial, examples, tmp_path / "apart")
     assert (one.samples, one.tokens) == (other.samples, other.tokens) == (len(examples), one.tokens)
     assert one.loss == pytest.approx(other.loss, rel=1e-5)
     norms = [events(tmp_path / name, "step")[0]["gradient_norm"] for name in ("packed", "apart")]
@@ -178,9 +169,9 @@ def test_a_step_on_packs_is_the_step_on_the_samples_in_them(corpus: Corpus, tmp_
 
 def test_an_epoch_of_packs_holds_every_sample_once(corpus: Corpus) -> None:
     examples = mixture_of(stage(), corpus)
-    sizes = sizes_of(examples)
+    packed = limits(int(examples.numbers("tokens").max()) + 20)
     trial = stage(epochs=2, max_steps=None, global_batch=2)
-    steps = plan_steps(trial, sizes, 0, limits(int(sizes.tokens_N.max()) + 20))
+    steps = plan_steps(trial, fitted(tiny().processor, examples, packed, "trial").sizes, packed, seed=0)
     plan = list(steps.after(0))
     first, second = plan[: len(plan) // 2], plan[len(plan) // 2 :]
     for epoch in (first, second):
@@ -201,7 +192,7 @@ def test_samples_longer_than_a_pack_are_cut_or_left_out_and_named(
     names = ids(examples)
     longer = {name for name, one in zip(names, encoded, strict=True) if len(one.input_ids) > length}
     unusable = {name for name, one in zip(names, encoded, strict=True) if max(one.labels[:length]) < 0}
-    totals = run_packed(vlm, trial, examples, tmp_path / "out", limits(length, too_long=too_long))
+    totals = one_stage(vlm, trial, examples, tmp_path / "out", limits=limits(length, too_long=too_long))
     (told,) = events(tmp_path / "out", "too long")
     assert longer > unusable
     assert set(told["left_out"]) == (longer if too_long == "quarantine" else unusable)
@@ -214,13 +205,11 @@ def test_samples_longer_than_a_pack_are_cut_or_left_out_and_named(
 def test_the_sizes_of_what_is_cut_are_those_of_what_is_fed(corpus: Corpus) -> None:
     vlm = tiny()
     examples = mixture_of(stage(), corpus)
-    packed = limits(int(np.median(sizes_of(examples).tokens_N)))
-    fit = fitted(vlm.processor, examples, packed)
+    packed = limits(int(np.median(examples.numbers("tokens"))))
+    fit = fitted(vlm.processor, examples, packed, "trial")
     assert 0 < len(fit.cut) < len(fit.mixture)
     for index in range(len(fit.mixture)):
-        (batch,) = micro_batches(
-            vlm.processor, image_loader(vlm.processor), fit.mixture, [(index,)], longest=packed.length
-        )
+        (batch,) = micro_batches(vlm.processor, image_loader(vlm.processor), fit, [((index,), False)])
         images = 0 if batch.pixel_values is None else len(batch.pixel_values)
         sizes = (fit.sizes.tokens_N[index], fit.sizes.supervised_N[index], fit.sizes.images_N[index])
         assert sizes == (batch.input_ids.numel(), int((batch.labels >= 0).sum()), images)
@@ -229,15 +218,15 @@ def test_the_sizes_of_what_is_cut_are_those_of_what_is_fed(corpus: Corpus) -> No
 def test_a_mixture_of_which_nothing_fits_into_a_pack_is_refused(corpus: Corpus, tmp_path: Path) -> None:
     examples = mixture_of(stage(), corpus)
     with pytest.raises(UserError, match=r"none of .* samples fits into a pack of 3 tokens"):
-        run_packed(tiny(), stage(), examples, tmp_path / "out", limits(3))
+        one_stage(tiny(), stage(), examples, tmp_path / "out", limits=limits(3))
 
 
 def test_held_out_samples_are_cut_as_those_to_learn(corpus: Corpus, tmp_path: Path) -> None:
     trial = stage(max_steps=1, validation={"every": 1})
     examples, held_out = mixture_of(trial, corpus), held_out_of(trial, corpus)
     assert held_out is not None
-    shortest = int(sizes_of(held_out).tokens_N.min())
-    totals = run_packed(tiny(), trial, examples, tmp_path / "out", limits(shortest), held_out)
+    shortest = int(held_out.numbers("tokens").min())
+    totals = one_stage(tiny(), trial, examples, tmp_path / "out", held_out, limits=limits(shortest))
     assert totals.validation_loss is not None and math.isfinite(totals.validation_loss)
     assert len(events(tmp_path / "out", "too long")) == 2
 
@@ -247,9 +236,7 @@ def test_bf16_computes_nearly_the_same_and_keeps_weights_in_fp32(corpus: Corpus,
     losses = {}
     for precision in ("fp32", "bf16"):
         vlm = tiny()
-        (tmp_path / precision).mkdir()
-        with RunLog(tmp_path / precision) as log:
-            losses[precision] = run_stage(vlm, stage(), examples, None, seed=0, precision=precision, log=log).loss
+        losses[precision] = one_stage(vlm, stage(), examples, tmp_path / precision, precision=precision).loss
         assert {weight.dtype for weight in vlm.model.parameters()} == {torch.float32}
     assert losses["bf16"] != losses["fp32"]
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)

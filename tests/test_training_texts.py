@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from one_stage import one_stage
 from test_corpus_texts import write_sources
 
 from gmai_vl.corpus import Corpus, build
 from gmai_vl.foundation import UserError
 from gmai_vl.model import ModelSettings, Request, Vlm, build_model, generate
-from gmai_vl.training.loop import run_stage
 from gmai_vl.training.mixture import Mixture, training_mixture
 from gmai_vl.training.recipe import Stage
-from gmai_vl.training.telemetry import RunLog
 from gmai_vl.training.tokens import open_tokens
 from gmai_vl.training.words import telling_words
 
@@ -49,8 +48,7 @@ def test_a_tiny_model_learns_from_texts(corpus: Corpus, tmp_path: Path, subsets:
     vlm = build_model(ModelSettings(preset="tiny"), seed=0)
     mixture = mixture_of(stage, vlm, corpus)
     texts = np.flatnonzero(mixture.numbers("images") == 0)
-    with RunLog(tmp_path) as log:
-        totals = run_stage(vlm, stage, mixture[:8], None, seed=0, precision="fp32", log=log)
+    totals = one_stage(vlm, stage, mixture[:8], tmp_path)
     steps = [
         row for row in map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines()) if row["event"] == "step"
     ]
@@ -66,8 +64,7 @@ def test_text_alone_teaches_the_language_part_and_leaves_a_projector_as_it_is(
     vlm = build_model(ModelSettings(preset="tiny"), seed=0)
     before = {name: weight.detach().clone() for name, weight in vlm.model.named_parameters()}
     stage = trial(["text-single", "text-multi"], train, 1)
-    with RunLog(tmp_path) as log:
-        totals = run_stage(vlm, stage, mixture_of(stage, vlm, corpus), None, seed=0, precision="fp32", log=log)
+    totals = one_stage(vlm, stage, mixture_of(stage, vlm, corpus), tmp_path)
     assert math.isfinite(totals.loss)
     moved = {name for name, weight in vlm.model.named_parameters() if not torch.equal(before[name], weight)}
     assert any("language_model" in name for name in moved) == learns

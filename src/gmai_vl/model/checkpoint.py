@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneration
 
 from gmai_vl.foundation import UserError, write_json, write_text
@@ -13,13 +14,21 @@ from gmai_vl.model.segments import attend_within_segments
 from gmai_vl.model.vlm import Vlm, quiet_loading
 
 
-def save_model(vlm: Vlm, path: Path, *, provenance: dict[str, Any] | None = None, card: str | None = None) -> None:
+def save_model(
+    vlm: Vlm,
+    path: Path,
+    *,
+    weights: dict[str, Tensor] | None = None,
+    provenance: dict[str, Any] | None = None,
+    card: str | None = None,
+) -> None:
     """Write model and processor to the folder `path`, in place of what stood there.
 
-    `provenance` becomes provenance.json and `card`, Markdown, README.md.
+    `weights`, by name, stand in for the model's own. `provenance` becomes provenance.json and `card`, Markdown,
+    README.md.
     """
     with atomic_folder(path) as folder, quiet_loading():
-        vlm.model.save_pretrained(folder)
+        vlm.model.save_pretrained(folder, state_dict=weights)
         vlm.processor.save_pretrained(folder)
         if provenance is not None:
             write_json(folder / "provenance.json", provenance)

@@ -8,6 +8,7 @@ from torch import nn
 
 from gmai_vl.model import parts
 from gmai_vl.training.recipe import Part
+from gmai_vl.training.sharding import whole
 
 
 def make_optimizer(model: nn.Module, rates: Mapping[Part, float], weight_decay: float) -> torch.optim.AdamW:
@@ -39,4 +40,4 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> dict[
 def clip_gradients(optimizer: torch.optim.Optimizer, limit: float | None) -> float:
     """Scale all gradients together so that their norm is at most `limit`; return the norm that they had."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    return float(nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit))
+    return float(whole(nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit)))

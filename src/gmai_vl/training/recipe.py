@@ -15,7 +15,11 @@ from gmai_vl.writing import FORMS
 
 Part = Literal["vision", "projector", "language"]
 
-RESERVED_NAMES = ("final", "log.jsonl", "tensorboard")
+Strategy = Literal["full", "hybrid", "zero2"]
+"""full: every rank holds its share of everything, least memory. hybrid: the ranks of one machine share, each machine
+holds everything; for slow networks. zero2: weights stay whole from forward to backward, less to fetch."""
+
+RESERVED_NAMES = ("final", "log.jsonl", "run.json", "state", "tensorboard")
 """What stands in the output folder beside the stages."""
 
 
@@ -153,6 +157,16 @@ class LeakCheck(Settings):
     on_leak: Literal["stop", "warn"] = "stop"
 
 
+class Saving(Settings):
+    """How often what `--resume` goes on from is saved."""
+
+    every: PositiveInt = 500
+    """Optimizer steps from one to the next (the official trainer's interval). The end of a stage is always saved."""
+
+    keep: PositiveInt = 2
+    """So many of the last ones are kept."""
+
+
 class TrainRecipe(Settings):
     """A whole training: a model and its stages, in order."""
 
@@ -178,6 +192,10 @@ class TrainRecipe(Settings):
     too_long: Literal["cut", "quarantine"] = "cut"
     """Of a sample longer than a pack: cut its last answer, or leave it out."""
 
+    strategy: Strategy = "full"
+    """How weights, gradients and moments are spread over the ranks that torchrun starts."""
+
+    state: Saving = Saving()
     leak_check: LeakCheck | None = None
     stages: tuple[Stage, ...] = Field(min_length=1)
 

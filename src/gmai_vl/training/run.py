@@ -2,74 +2,132 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from gmai_vl.corpus import Corpus
 from gmai_vl.foundation import UserError, is_inside, say
-from gmai_vl.model import ModelSettings, backbone_records, build_model, save_model
+from gmai_vl.model import ModelSettings, Vlm, backbone_records, build_model, save_model
 from gmai_vl.training.checkpoint import model_card, provenance, stage_record
+from gmai_vl.training.fit import Fit, fitted
 from gmai_vl.training.leak_check import check_leaks
-from gmai_vl.training.loop import run_stage
+from gmai_vl.training.loop import Run, run_stage
 from gmai_vl.training.memory import keep_freed_memory
 from gmai_vl.training.mixture import training_mixture, validation_mixture
 from gmai_vl.training.precision import resolve_precision
-from gmai_vl.training.recipe import RESERVED_NAMES, TrainRecipe
-from gmai_vl.training.telemetry import RunLog
-from gmai_vl.training.tokens import open_tokens
+from gmai_vl.training.ranks import Ranks, start_ranks, wait_for_all
+from gmai_vl.training.recipe import RESERVED_NAMES, Stage, TrainRecipe
+from gmai_vl.training.resume import RUN, Start, describe, find_start, write_description
+from gmai_vl.training.sharding import shard, whole_weights
+from gmai_vl.training.state import StateWriter
+from gmai_vl.training.telemetry import RunLog, cut_log
+from gmai_vl.training.tokens import TokenStore, open_tokens
 
 
-def train(recipe: TrainRecipe, *, base: Path, overwrite: bool = False) -> Path:
-    """Train as `recipe` says and return OUT/final, a link to the checkpoint of the last stage.
+def train(recipe: TrainRecipe, *, base: Path, overwrite: bool = False, resume: bool = False) -> Path:
+    """Train as `recipe` says, on all ranks that torchrun started, and return OUT/final, a link to the last checkpoint.
 
-    Paths of the recipe are relative to `base`. OUT/<stage>/ are checkpoints, OUT/log.jsonl and OUT/tensorboard/ tell
-    how it went. Raises UserError if data or parts of the model are missing, if OUT is not empty (`overwrite` removes an
-    earlier run from it), or if a loss is not finite.
+    Paths of the recipe are relative to `base`. OUT/<stage>/ are checkpoints, OUT/state/ what `resume` goes on from,
+    OUT/log.jsonl and OUT/tensorboard/ tell how it went. Raises UserError if data or parts of the model are missing, if
+    OUT holds anything that is neither to be removed (`overwrite`) nor to go on with (`resume`), or if a loss is not
+    finite.
     """
+    with start_ranks() as ranks:
+        return _train(recipe, ranks, base, overwrite=overwrite, resume=resume)
+
+
+def _train(recipe: TrainRecipe, ranks: Ranks, base: Path, *, overwrite: bool, resume: bool) -> Path:
     out = (base / recipe.out).resolve()
     settings = _placed(recipe.model, base)
-    _check_free(out, settings, overwrite)
+    _check_free(out, settings, overwrite=overwrite, resume=resume)
     names = dict.fromkeys(part.corpus for stage in recipe.stages for part in stage.mixture)
     corpora = {name: Corpus((base / name).resolve()) for name in names}
-    leaks = check_leaks(recipe.leak_check, corpora.values(), base) if recipe.leak_check else None
-    keep_freed_memory()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    precision = resolve_precision(recipe.precision, device)
-    vlm = build_model(settings, seed=recipe.seed)
-    stores = {name: open_tokens(corpus, vlm.processor) for name, corpus in corpora.items()}
-    # The data of all stages first: a mistake in the last one must not show after hours.
-    data = [
-        (training_mixture(stage, stores, recipe.seed), validation_mixture(stage, stores, recipe.seed))
-        for stage in recipe.stages
-    ]
-    vlm.model.to(device)
-    torch.manual_seed(recipe.seed)
-    origin = _origin(settings) | ({"leak_check": leaks} if leaks else {})
-    say(f"{recipe.name}: {len(recipe.stages)} stages on {device} in {precision}")
+    precision = resolve_precision(recipe.precision, ranks.device)
+    origin = _origin(settings)
+    description = describe(recipe, corpora, precision, origin)
+    start = find_start(out, recipe, description) if resume else Start()
+    if start.stage == len(recipe.stages):
+        say(f"{recipe.name}: is finished, there is nothing to resume")
+        return _link(out / "final", recipe.stages[-1].name) if ranks.is_main else out / "final"
+    leaks = check_leaks(recipe.leak_check, corpora.values(), base) if recipe.leak_check and ranks.is_main else None
 
-    _remove_earlier_run(out)
-    out.mkdir(parents=True, exist_ok=True)
-    records: list[dict[str, Any]] = []
-    with RunLog(out) as log:
-        for stage, (mixture, held_out) in zip(recipe.stages, data, strict=True):
-            totals = run_stage(
-                vlm,
-                stage,
-                mixture,
-                held_out,
-                seed=recipe.seed,
-                precision=precision,
-                log=log,
-                limits=recipe.pack_limits,
-            )
-            records.append(stage_record(stage, mixture, totals))
-            facts = provenance(recipe, origin, precision, records)
-            save_model(vlm, out / stage.name, provenance=facts, card=model_card(facts))
+    keep_freed_memory()
+    if start.stage:
+        settings = ModelSettings(init=str(out / recipe.stages[start.stage - 1].name))
+    vlm = build_model(settings, seed=recipe.seed)
+    stores = _stores(corpora, vlm, ranks)
+    # The data of all stages first: a mistake in the last one must not show after hours.
+    data = [_data(recipe, stage, stores, vlm) for stage in recipe.stages[start.stage :]]
+    learner = shard(vlm.model, ranks, recipe.strategy, precision)
+    if ranks.is_main:
+        _prepare(out, recipe, start, description, resume=resume)
+        where = f"{ranks.world} ranks, {ranks.device.type}" if ranks.world > 1 else ranks.device
+        say(f"{recipe.name}: {len(recipe.stages)} stages on {where} in {precision}")
+    wait_for_all(ranks)
+
+    records: list[Mapping[str, Any]] = list(start.records)
+    with (
+        RunLog(out, writes=ranks.is_main) as log,
+        StateWriter(out, ranks, keep=recipe.state.keep) as states,
+    ):
+        run = Run(
+            vlm=vlm,
+            learner=learner,
+            seed=recipe.seed,
+            limits=recipe.pack_limits,
+            log=log,
+            states=states,
+            save_every=recipe.state.every,
+        )
+        state = start.state
+        for stage, (fit, held_out) in zip(recipe.stages[start.stage :], data, strict=True):
+            totals = run_stage(run, stage, fit, held_out, state)
+            state = None
+            records.append(stage_record(stage, fit.mixture, totals))
+            facts = provenance(recipe, origin | ({"leak_check": leaks} if leaks else {}), precision, records)
+            states.wait()
+            weights = whole_weights(learner)
+            if ranks.is_main:
+                save_model(vlm, out / stage.name, weights=weights, provenance=facts, card=model_card(facts))
+                states.clear()
             log.write("saved", stage.name, totals.steps, path=stage.name, seconds=totals.seconds)
-            say(f"{stage.name}: saved to {out / stage.name}")
-    return _link(out / "final", recipe.stages[-1].name)
+            if ranks.is_main:
+                say(f"{stage.name}: saved to {out / stage.name}")
+    if ranks.is_main:
+        _link(out / "final", recipe.stages[-1].name)
+    wait_for_all(ranks)
+    return out / "final"
+
+
+def _data(recipe: TrainRecipe, stage: Stage, stores: Mapping[str, TokenStore], vlm: Vlm) -> tuple[Fit, Fit | None]:
+    """Return what a stage learns from and what it is validated on."""
+    learnt = training_mixture(stage, stores, recipe.seed)
+    held_out = validation_mixture(stage, stores, recipe.seed)
+    fit = fitted(vlm.processor, learnt, recipe.pack_limits, stage.name)
+    if held_out is None:
+        return fit, None
+    return fit, fitted(vlm.processor, held_out, recipe.pack_limits, stage.name)
+
+
+def _stores(corpora: Mapping[str, Corpus], vlm: Vlm, ranks: Ranks) -> dict[str, TokenStore]:
+    """Open the token stores; the first rank of each machine makes them, the others wait for it."""
+    if ranks.is_first_of_machine:
+        for corpus in corpora.values():
+            open_tokens(corpus, vlm.processor)
+    wait_for_all(ranks)
+    return {name: open_tokens(corpus, vlm.processor) for name, corpus in corpora.items()}
+
+
+def _prepare(out: Path, recipe: TrainRecipe, start: Start, description: Mapping[str, Any], *, resume: bool) -> None:
+    """Bring `out` to where the training begins or goes on."""
+    if not resume:
+        _remove_earlier_run(out)
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / RUN).exists():
+        write_description(out, description)
+    done = int(start.state.name.rpartition("-")[2]) if start.state else -1
+    cut_log(out, [stage.name for stage in recipe.stages[: start.stage]], recipe.stages[start.stage].name, done)
 
 
 def _placed(settings: ModelSettings, base: Path) -> ModelSettings:
@@ -97,7 +155,9 @@ def _link(link: Path, target: str) -> Path:
     return temporary.replace(link)
 
 
-def _check_free(out: Path, settings: ModelSettings, overwrite: bool) -> None:
+def _check_free(out: Path, settings: ModelSettings, *, overwrite: bool, resume: bool) -> None:
+    if overwrite and resume:
+        raise UserError("--overwrite and --resume: give one of them, to begin anew or to go on")
     if not out.exists():
         return
     if not out.is_dir():
@@ -107,8 +167,10 @@ def _check_free(out: Path, settings: ModelSettings, overwrite: bool) -> None:
     foreign = sorted(entry.name for entry in out.iterdir() if not _of_a_run(entry))
     if foreign:
         raise UserError(f"{out}: holds {foreign[0]}, which no training wrote; give an empty or new folder as `out`")
-    if any(out.iterdir()) and not overwrite:
-        raise UserError(f"{out}: holds an earlier training; give another `out`, or remove it with --overwrite")
+    if any(out.iterdir()) and not (overwrite or resume):
+        raise UserError(
+            f"{out}: holds an earlier training; go on with --resume, remove it with --overwrite, or give another `out`"
+        )
 
 
 def _remove_earlier_run(out: Path) -> None:

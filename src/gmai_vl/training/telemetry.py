@@ -2,9 +2,10 @@
 
 import json
 import math
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,31 +15,61 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from gmai_vl.foundation import say
+from gmai_vl.foundation import say, write_text
 from gmai_vl.foundation.progress import SECONDS_BETWEEN_LINES
+
+LOG = "log.jsonl"
 
 
 class RunLog:
     """Events of a run: one JSON object per line in OUT/log.jsonl, and their numbers as TensorBoard scalars."""
 
-    def __init__(self, out: Path) -> None:
-        self._lines = (out / "log.jsonl").open("a", encoding="utf-8")
-        self._scalars = SummaryWriter(out / "tensorboard")
+    def __init__(self, out: Path, *, writes: bool = True) -> None:
+        """Go on with the log in `out`, or begin one; without `writes`, on all ranks but one, do nothing."""
+        self._lines = self._scalars = None
+        if writes:
+            shutil.rmtree(out / "tensorboard", ignore_errors=True)
+            self._scalars = SummaryWriter(out / "tensorboard")
+            for row in read_log(out):
+                self._show(row)
+            self._lines = (out / LOG).open("a", encoding="utf-8")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lines.close()
-        self._scalars.close()
+        for stream in (self._lines, self._scalars):
+            if stream is not None:
+                stream.close()
 
     def write(self, event: str, stage: str, step: int, **values: Any) -> None:
         """Write an event with its finite `values`; `step` counts the optimizer steps of `stage` that are done."""
+        if self._lines is None:
+            return
         row = {"event": event, "stage": stage, "step": step, **values, "time": datetime.now(UTC).isoformat()}
         self._lines.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
         self._lines.flush()
+        self._show(row)
+
+    def _show(self, row: dict[str, Any]) -> None:
+        assert self._scalars is not None
+        values = {name: value for name, value in row.items() if name != "step"}
         for name, value in _numbers(values):
-            self._scalars.add_scalar(f"{stage}/{event}/{name}", value, step)
+            self._scalars.add_scalar(f"{row['stage']}/{row['event']}/{name}", value, row["step"])
+
+
+def read_log(out: Path) -> list[dict[str, Any]]:
+    """Return the events of the log in `out`, without a last line that was not written to its end."""
+    if not (out / LOG).exists():
+        return []
+    lines = (out / LOG).read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def cut_log(out: Path, stages: Collection[str], stage: str | None, steps: int) -> None:
+    """Keep what the log in `out` tells of `stages`, and of the first `steps` steps of `stage`."""
+    kept = [row for row in read_log(out) if row["stage"] in stages or (row["stage"] == stage and row["step"] <= steps)]
+    write_text(out / LOG, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
 
 
 def _numbers(values: dict[str, Any]) -> Iterator[tuple[str, float]]:
@@ -50,9 +81,11 @@ def _numbers(values: dict[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 @contextmanager
-def step_display(label: str, steps: int) -> Iterator[Callable[[int, str], None]]:
+def step_display(label: str, steps: int, *, shown: bool = True) -> Iterator[Callable[[int, str], None]]:
     """Give a function that shows how many of `steps` are done, with a note: a bar on a terminal, else plain lines."""
-    if sys.stderr.isatty():
+    if not shown:
+        yield lambda done, note: None
+    elif sys.stderr.isatty():
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),

@@ -1,0 +1,124 @@
+"""Before the first step: which samples of a mixture go into the model, how large they are, and in which steps."""
+
+# N samples
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import LlavaProcessor
+
+from gmai_vl.foundation import UserError
+from gmai_vl.model import IGNORED, cut_to
+from gmai_vl.training.batches import Step, Steps, pack_steps, sample_steps
+from gmai_vl.training.mixture import Mixture
+from gmai_vl.training.packing import PackLimits, pack
+from gmai_vl.training.recipe import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How large the samples of a mixture are for the model."""
+
+    tokens_N: NDArray[np.int64]
+    """Text and image tokens."""
+
+    supervised_N: NDArray[np.int64]
+    """Tokens that the loss looks at."""
+
+    images_N: NDArray[np.int64]
+
+    def __getitem__(self, chosen: NDArray[np.bool_]) -> "Sizes":
+        return Sizes(self.tokens_N[chosen], self.supervised_N[chosen], self.images_N[chosen])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fit:
+    """A mixture as it is fed to the model."""
+
+    mixture: Mixture
+    sizes: Sizes
+    """Of the samples of `mixture`, cut."""
+
+    longest: int | None
+    """Tokens that a sample is cut to; None where none is."""
+
+    left_out: Mixture
+    """Samples that go into no pack."""
+
+    cut: Mixture
+    """Samples of `mixture` that lose the end of an answer."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepSize:
+    """How much goes through the model in one step."""
+
+    samples: int
+    tokens: int
+    """Text and image tokens."""
+
+    supervised_tokens: int
+    """Tokens that the loss looks at."""
+
+    images: int
+
+
+def fitted(processor: LlavaProcessor, mixture: Mixture, limits: PackLimits | None, stage: str) -> Fit:
+    """Return the samples that go into packs within `limits`, all where there are none, with their sizes.
+
+    Of longer samples the last answer is cut or, as `limits` says, they are left out; so are those of which no word of
+    an answer would be left, and those of too many images. Raises UserError, naming the `stage`, if no sample is left.
+    """
+    sizes = Sizes(*(mixture.numbers(column) for column in ("tokens", "supervised", "images")))
+    if limits is None:
+        return Fit(mixture=mixture, sizes=sizes, longest=None, left_out=mixture[:0], cut=mixture[:0])
+    is_long_N = sizes.tokens_N > limits.length
+    fits_N = ~is_long_N
+    if limits.too_long == "cut":
+        for index in np.flatnonzero(is_long_N).tolist():
+            cut = cut_to(processor, mixture.read(index).encoded, limits.length)
+            if cut is not None:
+                fits_N[index] = True
+                sizes.tokens_N[index] = len(cut.input_ids)
+                sizes.supervised_N[index] = sum(label != IGNORED for label in cut.labels)
+                sizes.images_N[index] = len(cut.images)
+    fits_N &= sizes.images_N <= limits.most_images
+    if not fits_N.any():
+        raise UserError(
+            f"stage {stage}: none of {len(mixture)} samples fits into a pack of {limits.length} tokens and "
+            f"{limits.most_images} images; raise `pack_length` or `max_images_per_pack`"
+        )
+    return Fit(
+        mixture=mixture[fits_N],
+        sizes=sizes[fits_N],
+        longest=limits.length,
+        left_out=mixture[~fits_N],
+        cut=mixture[fits_N & is_long_N],
+    )
+
+
+def plan_steps(stage: Stage, sizes: Sizes, limits: PackLimits | None, seed: int) -> Steps:
+    """Return the steps of a stage over samples of `sizes`: steps of packs within `limits`, or of samples."""
+    if limits is None:
+        return sample_steps(
+            sizes.tokens_N,
+            global_batch=stage.global_batch,
+            micro_batch_tokens=stage.micro_batch_tokens,
+            seed=seed,
+            epochs=stage.epochs,
+            max_steps=stage.max_steps,
+        )
+    packs = pack(sizes.tokens_N, sizes.images_N, limits, seed=seed)
+    return pack_steps(packs, global_batch=stage.global_batch, seed=seed, epochs=stage.epochs, max_steps=stage.max_steps)
+
+
+def step_size(step: Step, sizes: Sizes) -> StepSize:
+    """Add up the samples of a step."""
+    chosen = [index for micro in step for index in micro]
+    return StepSize(
+        samples=len(chosen),
+        tokens=int(sizes.tokens_N[chosen].sum()),
+        supervised_tokens=int(sizes.supervised_N[chosen].sum()),
+        images=int(sizes.images_N[chosen].sum()),
+    )

@@ -1,0 +1,59 @@
+"""What goes through the model in one step, over all ranks: losses summed, gradients of their one mean."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+
+from gmai_vl.model import Batch
+from gmai_vl.training.batches import MicroBatch, Step
+from gmai_vl.training.dealing import Slot, deal
+from gmai_vl.training.fit import Sizes
+from gmai_vl.training.ranks import Ranks, total
+from gmai_vl.training.sharding import Learner, Loss
+
+
+def slots_of(step: Step, sizes: Sizes, ranks: Ranks) -> list[Slot]:
+    """Return what this rank does in each round of `step`."""
+    tokens = [int(sizes.tokens_N[list(micro)].sum()) for micro in step]
+    images = [int(sizes.images_N[list(micro)].sum()) for micro in step]
+    return deal(tokens, images, ranks.world)[ranks.rank]
+
+
+def fed(steps: Iterable[Step], sizes: Sizes, ranks: Ranks) -> Iterator[tuple[MicroBatch, bool]]:
+    """Yield the samples of this rank, round after round, and whether an image must be shown."""
+    for step in steps:
+        for slot in slots_of(step, sizes, ranks):
+            yield () if slot.micro_batch is None else step[slot.micro_batch], slot.shows_image
+
+
+def backward(
+    learner: Learner, loss_of: Loss, slots: Sequence[Slot], batches: Iterable[Batch], supervised: int, count: int
+) -> list[float]:
+    """Add to the gradients those of the mean loss over the `supervised` tokens of all ranks' batches together.
+
+    That mean is the same however a global batch is cut and dealt out. `batches` are those of `slots`. Returns the sum
+    of the token losses of each of the `count` micro-batches of the step, on every rank.
+    """
+    sums = []
+    for slot, batch in zip(slots, batches, strict=True):
+        learner.reduce_gradients(slot is slots[-1])
+        loss, _ = learner(loss_of, batch)
+        if loss.requires_grad:  # text without images reaches no part that learns where only those of the image do
+            (loss / supervised if slot.micro_batch is not None else 0 * loss).backward()
+        sums.append(loss.detach())
+    return _of_all_ranks(learner.ranks, slots, torch.stack(sums).tolist(), count)
+
+
+@torch.no_grad()
+def losses(learner: Learner, loss_of: Loss, slots: Sequence[Slot], batches: Iterable[Batch], count: int) -> list[float]:
+    """Return the sum of the token losses of each of `count` micro-batches, on every rank."""
+    sums = [float(learner(loss_of, batch)[0]) for _, batch in zip(slots, batches, strict=True)]
+    return _of_all_ranks(learner.ranks, slots, sums, count)
+
+
+def _of_all_ranks(ranks: Ranks, slots: Sequence[Slot], sums: Sequence[float], count: int) -> list[float]:
+    mine = [0.0] * count
+    for slot, loss in zip(slots, sums, strict=True):
+        if slot.micro_batch is not None:
+            mine[slot.micro_batch] = loss
+    return total(mine, ranks)
