@@ -9,11 +9,12 @@ from itertools import islice
 from pathlib import Path
 
 from gmai_vl.foundation import UserError, say, stable_rng
-from gmai_vl.model import Vlm, loss_sum, parts, words_loss_sum
+from gmai_vl.model import Vlm, loss_sum, words_loss_sum
 from gmai_vl.training.batches import Step, sample_steps
 from gmai_vl.training.feed import LoadImage, image_loader, micro_batches
 from gmai_vl.training.fit import Fit, StepSize, plan_steps, step_size
 from gmai_vl.training.gradients import backward, fed, losses, slots_of
+from gmai_vl.training.modes import set_modes
 from gmai_vl.training.optimizer import clip_gradients, make_optimizer, set_learning_rates
 from gmai_vl.training.packing import PackLimits
 from gmai_vl.training.ranks import Ranks
@@ -92,7 +93,7 @@ def run_stage(run: Run, stage: Stage, fit: Fit, held_out: Fit | None, state: Pat
     that step.
     """
     learner, ranks = run.learner, run.learner.ranks
-    learner.learn(stage.train)
+    learner.learn(stage.train, adapted=stage.lora.parts if stage.lora else ())
     optimizer = make_optimizer(learner.model, stage.rates, stage.weight_decay)
     plan = plan_steps(stage, fit.sizes, run.limits, run.seed)
     totals = Totals(left_out=len(fit.left_out))
@@ -106,7 +107,7 @@ def run_stage(run: Run, stage: Stage, fit: Fit, held_out: Fit | None, state: Pat
         say(f"{stage.name}: goes on after step {totals.steps} of {len(plan)}")
     load_image = image_loader(run.vlm.processor)
     loss_of = _loss(run, stage, fit)
-    _set_modes(learner, stage)
+    set_modes(learner.model, stage)
 
     rounds = fed(plan.after(totals.steps), fit.sizes, ranks)
     batches = micro_batches(run.vlm.processor, load_image, fit, rounds, ahead=_has_own_device(ranks))
@@ -184,7 +185,7 @@ def validate(run: Run, stage: Stage, held_out: Fit, load_image: LoadImage, loss_
     rounds = fed([step], held_out.sizes, ranks)
     batches = micro_batches(run.vlm.processor, load_image, held_out, rounds, ahead=_has_own_device(ranks))
     sums = losses(learner, loss_of, slots_of(step, held_out.sizes, ranks), batches, len(step))
-    _set_modes(learner, stage)
+    set_modes(learner.model, stage)
     loss = sum(sums) / int(held_out.sizes.supervised_N.sum())
     if not math.isfinite(loss):
         raise UserError(f"stage {stage.name}: the validation loss is not finite; lower `learning_rate`")
@@ -197,12 +198,6 @@ def _has_own_device(ranks: Ranks) -> bool:
 
 def _validation_is_due(stage: Stage, done: int, steps: int) -> bool:
     return stage.validation is not None and (done % stage.validation.every == 0 or done == steps)
-
-
-def _set_modes(learner: Learner, stage: Stage) -> None:
-    """Put the parts that learn into training mode, the frozen ones, dropout and statistics included, out of it."""
-    for name, part in parts(learner.model).items():
-        part.train(name in stage.train)
 
 
 def _stop_unless_finite(

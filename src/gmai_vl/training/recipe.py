@@ -74,6 +74,21 @@ class Validation(Settings):
     """At most so many, chosen by the seed, the same ones every time."""
 
 
+class Lora(Settings):
+    """Small matrices that learn in place of the large ones beside them (Hu et al., arXiv 2106.09685)."""
+
+    parts: tuple[Part, ...] = Field(min_length=1)
+    """Parts of `train` of which only adapters learn."""
+
+    # 64 and 16: the official trainer's.
+    rank: PositiveInt = 64
+    alpha: PositiveInt = 16
+    """The change is scaled by alpha / rank."""
+
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of what adapters read that is dropped."""
+
+
 class Stage(Settings):
     """One stage: what learns, from what, for how long."""
 
@@ -112,6 +127,12 @@ class Stage(Settings):
     clip: PositiveFloat | None = 1.0
     """Largest gradient norm, over all parts together; null clips nothing."""
 
+    lora: Lora | None = None
+    """None: whole weights learn."""
+
+    gradient_checkpointing: tuple[Part, ...] = ()
+    """Parts whose layers are computed again in the backward: more to compute, much less memory."""
+
     validation: Validation | None = None
     """None: no validation."""
 
@@ -138,6 +159,8 @@ class Stage(Settings):
             raise ValueError("give either `epochs` or `max_steps`")
         if self.objective == "words" and "language" in self.train:
             raise ValueError("`objective: words` does not reach the language part; leave it out of `train`")
+        if self.lora and not set(self.lora.parts) <= set(self.train):
+            raise ValueError("`lora` names a part that does not learn; name it in `train`, or take it out of `lora`")
         if isinstance(self.learning_rate, dict) and set(self.learning_rate) != set(self.train):
             raise ValueError(f"`learning_rate` must name exactly the parts that learn: {', '.join(self.train)}")
         return self

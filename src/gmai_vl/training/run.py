@@ -8,18 +8,19 @@ from typing import Any
 
 from gmai_vl.corpus import Corpus
 from gmai_vl.foundation import UserError, is_inside, say
-from gmai_vl.model import ModelSettings, Vlm, backbone_records, build_model, save_model
+from gmai_vl.model import ModelSettings, Vlm, backbone_records, build_model, load_model, save_model
+from gmai_vl.training.adapters import add_adapters, merged
 from gmai_vl.training.checkpoint import model_card, provenance, stage_record
 from gmai_vl.training.fit import Fit, fitted
 from gmai_vl.training.leak_check import check_leaks
 from gmai_vl.training.loop import Run, run_stage
 from gmai_vl.training.memory import keep_freed_memory
 from gmai_vl.training.mixture import training_mixture, validation_mixture
-from gmai_vl.training.precision import resolve_precision
+from gmai_vl.training.precision import Precision, resolve_precision
 from gmai_vl.training.ranks import Ranks, start_ranks, wait_for_all
 from gmai_vl.training.recipe import RESERVED_NAMES, Stage, TrainRecipe
 from gmai_vl.training.resume import RUN, Start, describe, find_start, write_description
-from gmai_vl.training.sharding import shard, whole_weights
+from gmai_vl.training.sharding import Learner, shard, whole_weights
 from gmai_vl.training.state import StateWriter
 from gmai_vl.training.telemetry import RunLog, cut_log
 from gmai_vl.training.tokens import TokenStore, open_tokens
@@ -50,7 +51,8 @@ def _train(recipe: TrainRecipe, ranks: Ranks, base: Path, *, overwrite: bool, re
     if start.stage == len(recipe.stages):
         say(f"{recipe.name}: is finished, there is nothing to resume")
         return _link(out / "final", recipe.stages[-1].name) if ranks.is_main else out / "final"
-    leaks = check_leaks(recipe.leak_check, corpora.values(), base) if recipe.leak_check and ranks.is_main else None
+    if recipe.leak_check and ranks.is_main:
+        origin["leak_check"] = check_leaks(recipe.leak_check, corpora.values(), base)
 
     keep_freed_memory()
     if start.stage:
@@ -59,7 +61,6 @@ def _train(recipe: TrainRecipe, ranks: Ranks, base: Path, *, overwrite: bool, re
     stores = _stores(corpora, vlm, ranks)
     # The data of all stages first: a mistake in the last one must not show after hours.
     data = [_data(recipe, stage, stores, vlm) for stage in recipe.stages[start.stage :]]
-    learner = shard(vlm.model, ranks, recipe.strategy, precision)
     if ranks.is_main:
         _prepare(out, recipe, start, description, resume=resume)
         where = f"{ranks.world} ranks, {ranks.device.type}" if ranks.world > 1 else ranks.device
@@ -71,33 +72,52 @@ def _train(recipe: TrainRecipe, ranks: Ranks, base: Path, *, overwrite: bool, re
         RunLog(out, writes=ranks.is_main) as log,
         StateWriter(out, ranks, keep=recipe.state.keep) as states,
     ):
-        run = Run(
-            vlm=vlm,
-            learner=learner,
-            seed=recipe.seed,
-            limits=recipe.pack_limits,
-            log=log,
-            states=states,
-            save_every=recipe.state.every,
-        )
-        state = start.state
-        for stage, (fit, held_out) in zip(recipe.stages[start.stage :], data, strict=True):
-            totals = run_stage(run, stage, fit, held_out, state)
-            state = None
+        learner: Learner | None = None
+        for number in range(start.stage, len(recipe.stages)):
+            stage, (fit, held_out) = recipe.stages[number], data[number - start.stage]
+            if learner is None:
+                learner = _learner(vlm, stage, ranks, recipe, precision)
+            elif stage.lora or recipe.stages[number - 1].lora:
+                # Adapters come before sharding and go into the checkpoint.
+                vlm = load_model(out / recipe.stages[number - 1].name)
+                learner = _learner(vlm, stage, ranks, recipe, precision)
+            run = Run(
+                vlm=vlm,
+                learner=learner,
+                seed=recipe.seed,
+                limits=recipe.pack_limits,
+                log=log,
+                states=states,
+                save_every=recipe.state.every,
+            )
+            totals = run_stage(run, stage, fit, held_out, start.state if number == start.stage else None)
             records.append(stage_record(stage, fit.mixture, totals))
-            facts = provenance(recipe, origin | ({"leak_check": leaks} if leaks else {}), precision, records)
-            states.wait()
-            weights = whole_weights(learner)
-            if ranks.is_main:
-                save_model(vlm, out / stage.name, weights=weights, provenance=facts, card=model_card(facts))
-                states.clear()
+            _save(run, stage, out / stage.name, provenance(recipe, origin, precision, records))
             log.write("saved", stage.name, totals.steps, path=stage.name, seconds=totals.seconds)
-            if ranks.is_main:
-                say(f"{stage.name}: saved to {out / stage.name}")
+            wait_for_all(ranks)
     if ranks.is_main:
         _link(out / "final", recipe.stages[-1].name)
     wait_for_all(ranks)
     return out / "final"
+
+
+def _learner(vlm: Vlm, stage: Stage, ranks: Ranks, recipe: TrainRecipe, precision: Precision) -> Learner:
+    """Return the model, with adapters where `stage` has them, spread over the ranks."""
+    if stage.lora:
+        add_adapters(vlm.model, stage.lora, seed=recipe.seed)
+    return shard(vlm.model, ranks, recipe.strategy, precision)
+
+
+def _save(run: Run, stage: Stage, path: Path, facts: Mapping[str, Any]) -> None:
+    """Save the model as the checkpoint of `stage`, then remove the states that led to it."""
+    run.states.wait()
+    weights = whole_weights(run.learner)
+    if run.learner.ranks.is_main:
+        if stage.lora:
+            weights = merged(weights, stage.lora)
+        save_model(run.vlm, path, weights=weights, provenance=dict(facts), card=model_card(facts))
+        run.states.clear()
+        say(f"{stage.name}: saved to {path}")
 
 
 def _data(recipe: TrainRecipe, stage: Stage, stores: Mapping[str, TokenStore], vlm: Vlm) -> tuple[Fit, Fit | None]:

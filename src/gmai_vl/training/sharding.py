@@ -14,6 +14,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from gmai_vl.foundation import UserError
 from gmai_vl.model import Batch, set_trainable
+from gmai_vl.training.adapters import freeze_all_but_adapters
 from gmai_vl.training.precision import Precision, autocast
 from gmai_vl.training.ranks import Ranks
 from gmai_vl.training.recipe import Part, Strategy
@@ -45,9 +46,10 @@ class Learner(nn.Module):
         """Whether other ranks hold parts of it."""
         return isinstance(self, FSDPModule)
 
-    def learn(self, parts: tuple[Part, ...]) -> None:
-        """Let the weights of `parts` learn and freeze all others, from the next forward on."""
+    def learn(self, parts: tuple[Part, ...], adapted: tuple[Part, ...] = ()) -> None:
+        """Let the weights of `parts` learn, of those `adapted` the adapters only, and freeze all others."""
         set_trainable(self.model, parts)
+        freeze_all_but_adapters(self.model, adapted)
         for module in self.modules():
             if isinstance(module, FSDPModule):
                 # FSDP notes once, when weights are first fetched, in what precision gradients are to come; a weight
