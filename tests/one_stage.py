@@ -33,6 +33,7 @@ def one_stage(
     *,
     precision: Precision = "fp32",
     limits: PackLimits | None = None,
+    stop_at_leap: float | None = None,
 ) -> Totals:
     """Train `vlm` in place on `mixture`; the log lies in `out`."""
     out.mkdir(exist_ok=True)
@@ -45,6 +46,7 @@ def one_stage(
             log=log,
             states=states,
             save_every=10**9,
+            stop_at_leap=stop_at_leap,
         )
         data = fitted(vlm.processor, mixture, limits, stage.name)
         validated = None if held_out is None else fitted(vlm.processor, held_out, limits, stage.name)

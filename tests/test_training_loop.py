@@ -21,6 +21,7 @@ from gmai_vl.training.dealing import Slot
 from gmai_vl.training.feed import image_loader, micro_batches
 from gmai_vl.training.fit import fitted, plan_steps
 from gmai_vl.training.gradients import backward
+from gmai_vl.training.health import is_leap
 from gmai_vl.training.loop import Totals
 from gmai_vl.training.mixture import Mixture, training_mixture, validation_mixture
 from gmai_vl.training.packing import PackLimits
@@ -273,6 +274,44 @@ def test_a_gradient_that_is_not_finite_stops_the_run_too(corpus: Corpus, tmp_pat
     with pytest.raises(UserError, match="the gradient is not finite"):
         run(vlm, stage(), corpus, tmp_path)
     assert len(events(tmp_path, "stopped")[0]["sample_ids"]) == 4
+
+
+def test_a_loss_that_leaps_stops_the_run_before_it_does_harm_and_names_the_samples(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    vlm = tiny()
+    trial = stage(max_steps=60, global_batch=2, learning_rate=1e-3, micro_batch_tokens=1)
+    steps = 0
+
+    def spoil(_: object, states: tuple[torch.Tensor], output: Any) -> Any:
+        nonlocal steps
+        steps += torch.is_grad_enabled()
+        return output * -20 if steps > 2 * 40 else output  # two micro-batches a step: from step 41 on
+
+    vlm.model.model.language_model.norm.register_forward_hook(spoil)
+    with pytest.raises(UserError, match=r"stage trial, step 41: the loss leapt to .*raise `stop_at_leap`") as error:
+        one_stage(vlm, trial, mixture_of(trial, corpus), tmp_path, stop_at_leap=3.0)
+    rows = events(tmp_path, "step")
+    assert rows[-1]["step"] == 40
+    (told,) = events(tmp_path, "stopped")
+    assert len(told["sample_ids"]) == 2
+    assert all(name in str(error.value) for name in told["sample_ids"])
+
+
+@pytest.mark.parametrize(
+    ("loss", "before", "times", "leaps"),
+    [
+        (4.1, [1.0] * 32, 4.0, True),
+        (3.9, [1.0] * 32, 4.0, False),
+        (4.1, [1.0] * 31, 4.0, False),  # too few to know what is usual
+        (4.1, [9.0] * 40 + [1.0] * 32, 4.0, True),  # the last ones count
+        (0.9, [0.1] * 32, 4.0, False),  # nine times nearly nothing
+        (99.0, [1.0] * 32, None, False),
+        (4.1, [1.0] * 17 + [9.0] * 15, 4.0, True),
+    ],
+)
+def test_what_a_leap_is(loss: float, before: list[float], times: float | None, leaps: bool) -> None:
+    assert is_leap(loss, before, times) == leaps
 
 
 def test_the_validation_loss_is_the_mean_over_all_tokens_of_the_held_out_samples(

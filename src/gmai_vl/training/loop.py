@@ -2,18 +2,18 @@
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from gmai_vl.foundation import UserError, say, stable_rng
 from gmai_vl.model import Vlm, loss_sum, words_loss_sum
-from gmai_vl.training.batches import Step, sample_steps
+from gmai_vl.training.batches import sample_steps
 from gmai_vl.training.feed import LoadImage, image_loader, micro_batches
 from gmai_vl.training.fit import Fit, StepSize, plan_steps, step_size
 from gmai_vl.training.gradients import backward, fed, losses, slots_of
+from gmai_vl.training.health import REMEMBERED_LOSSES, peak_memory, stop_if_ill
 from gmai_vl.training.modes import set_modes
 from gmai_vl.training.optimizer import clip_gradients, make_optimizer, set_learning_rates
 from gmai_vl.training.packing import PackLimits
@@ -24,9 +24,6 @@ from gmai_vl.training.sharding import Learner, Loss
 from gmai_vl.training.state import StateWriter, load_state, seed_chance
 from gmai_vl.training.telemetry import RunLog, duration, step_display
 from gmai_vl.training.words import telling_words
-
-NAMED_SAMPLES = 8
-"""So many samples are named in an error line; the log has all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +43,9 @@ class Run:
     save_every: int
     """Steps from one saved state to the next."""
 
+    stop_at_leap: float | None
+    """Times the usual loss that stop the run."""
+
 
 @dataclass(kw_only=True, slots=True)
 class Totals:
@@ -61,8 +61,8 @@ class Totals:
     seconds: float = 0.0
     """Spent on steps; validation and saving apart."""
 
-    loss: float = math.nan
-    """Mean loss per supervised token of the last step."""
+    losses: list[float] = field(default_factory=list)
+    """Mean losses per supervised token of the last steps."""
 
     validation_loss: float | None = None
     """The same over the held-out samples, at the last validation."""
@@ -76,7 +76,12 @@ class Totals:
         self.samples += size.samples
         self.tokens += size.tokens
         self.seconds += seconds
-        self.loss = loss
+        self.losses = [*self.losses[1 - REMEMBERED_LOSSES :], loss]
+
+    @property
+    def loss(self) -> float:
+        """Mean loss per supervised token of the last step."""
+        return self.losses[-1]
 
     def note(self, steps: int) -> str:
         """Return a line for people, with the time that is left of `steps` in all."""
@@ -118,7 +123,18 @@ def run_stage(run: Run, stage: Stage, fit: Fit, held_out: Fit | None, state: Pat
             slots = slots_of(step, fit.sizes, ranks)
             sums = backward(learner, loss_of, slots, islice(batches, len(slots)), size.supervised_tokens, len(step))
             norm = clip_gradients(optimizer, stage.clip)
-            _stop_unless_finite(run, stage, totals.steps + 1, step, sums, norm, fit)
+            stop_if_ill(
+                step,
+                sums,
+                [int(fit.sizes.supervised_N[list(micro)].sum()) for micro in step],
+                norm,
+                totals.losses,
+                run.stop_at_leap,
+                mixture=fit.mixture,
+                stage=stage.name,
+                number=totals.steps + 1,
+                log=run.log,
+            )
             rates = set_learning_rates(optimizer, learning_rate_factor(totals.steps, len(plan), stage.warmup_ratio))
             optimizer.step()
             optimizer.zero_grad()
@@ -137,6 +153,7 @@ def run_stage(run: Run, stage: Stage, fit: Fit, held_out: Fit | None, state: Pat
                 seconds=seconds,
                 samples_per_second=size.samples / seconds,
                 tokens_per_second=size.tokens / seconds,
+                peak_memory_bytes=peak_memory(ranks.device),
             )
             show(totals.steps, totals.note(len(plan)))
             if held_out and _validation_is_due(stage, totals.steps, len(plan)):
@@ -198,20 +215,3 @@ def _has_own_device(ranks: Ranks) -> bool:
 
 def _validation_is_due(stage: Stage, done: int, steps: int) -> bool:
     return stage.validation is not None and (done % stage.validation.every == 0 or done == steps)
-
-
-def _stop_unless_finite(
-    run: Run, stage: Stage, number: int, step: Step, sums: Sequence[float], norm: float, fit: Fit
-) -> None:
-    if math.isfinite(sum(sums)) and math.isfinite(norm):
-        return
-    ill = [micro for micro, total in zip(step, sums, strict=True) if not math.isfinite(total)]
-    what = "loss" if ill else "gradient"
-    ids = fit.mixture.ids([index for micro in ill or step for index in micro])
-    run.log.write("stopped", stage.name, number, reason=f"the {what} is not finite", sample_ids=ids)
-    named = ", ".join(ids[:NAMED_SAMPLES])
-    more = f" and {len(ids) - NAMED_SAMPLES} more, see log.jsonl" if len(ids) > NAMED_SAMPLES else ""
-    raise UserError(
-        f"stage {stage.name}, step {number}: the {what} is not finite; lower `learning_rate`, or look with "
-        f"`gmai data trace` at the samples: {named}{more}"
-    )

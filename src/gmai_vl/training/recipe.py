@@ -219,6 +219,9 @@ class TrainRecipe(Settings):
     """How weights, gradients and moments are spread over the ranks that torchrun starts."""
 
     state: Saving = Saving()
+    stop_at_leap: PositiveFloat | None = 4.0
+    """A step whose loss is so many times the usual one stops the run; null: none does."""
+
     leak_check: LeakCheck | None = None
     stages: tuple[Stage, ...] = Field(min_length=1)
 

@@ -89,6 +89,7 @@ def _train(recipe: TrainRecipe, ranks: Ranks, base: Path, *, overwrite: bool, re
                 log=log,
                 states=states,
                 save_every=recipe.state.every,
+                stop_at_leap=recipe.stop_at_leap,
             )
             totals = run_stage(run, stage, fit, held_out, start.state if number == start.stage else None)
             records.append(stage_record(stage, fit.mixture, totals))
