@@ -4,7 +4,8 @@
 
 Each way goes once over the same samples, 16 a step, in each of the three stages of GMAI-VL: padded in random order (the
 Trainer's default), padded with samples of like length together (`group_by_length`), ours, and ours on packs. A real
-token is one of text or image, not of padding. Each pass loads every image once; its first step is not counted. Prints the median over the rounds, and its ratio to the padded default of the same round.
+token is one of text or image, not of padding. Each pass loads every image once; its first step is not counted. Prints
+the median over the rounds, and its ratio to the padded default of the same round.
 """
 
 import argparse

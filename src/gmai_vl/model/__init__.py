@@ -8,6 +8,7 @@ from gmai_vl.model.folder import atomic_folder
 from gmai_vl.model.generate import Request, generate
 from gmai_vl.model.images import image_side, image_token_count, prepare_image
 from gmai_vl.model.loss import loss_sum, words_loss_sum
+from gmai_vl.model.outline import outline
 from gmai_vl.model.presets import PRESETS, ModelSettings, backbone_records
 from gmai_vl.model.vlm import Count, Vlm, count_parameters, parts, set_trainable
 
@@ -39,6 +40,7 @@ __all__ = [
     "is_present",
     "load_model",
     "loss_sum",
+    "outline",
     "parts",
     "prepare_image",
     "pull",

@@ -1,5 +1,6 @@
 """A new model from its parts: vision tower, projector, language model, always inside stock LLaVA."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from gmai_vl.model.chatml import CHAT_TEMPLATE, END, IMAGE, prepare_tokenizer
 from gmai_vl.model.checkpoint import load_model
 from gmai_vl.model.efficientnet import EfficientNetLiteConfig
 from gmai_vl.model.images import image_processor
-from gmai_vl.model.presets import ModelSettings, chosen_parts
+from gmai_vl.model.presets import ModelSettings, Preset, chosen_parts
 from gmai_vl.model.segments import attend_within_segments
 from gmai_vl.model.tiny import tiny_language, tiny_tower
 from gmai_vl.model.vlm import Vlm, quiet_loading
@@ -37,6 +38,9 @@ PROJECTOR_STD = 0.02
 features then have a root mean square of 0.20 over medical images, the text embeddings 0.14."""
 
 LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
+
+Load = Callable[[Any, Path, str, Any], PreTrainedModel]
+"""From a class of models, the folder of a backbone, its name and its config to the backbone."""
 
 
 def build_model(settings: ModelSettings, *, seed: int) -> Vlm:
@@ -49,18 +53,23 @@ def build_model(settings: ModelSettings, *, seed: int) -> Vlm:
         return load_model(Path(str(settings.init)), dtype=torch.float32)
     with torch.random.fork_rng(devices=[]), quiet_loading():
         torch.manual_seed(seed)
-        tower = _vision_tower(chosen.vision, settings.image_size)
-        language, tokenizer = _language_model(chosen.language, chosen.layers)
-        return _assemble(tower, language, tokenizer)
+        return from_parts(chosen, settings.image_size, _load)
 
 
-def _vision_tower(name: str, image_size: int | None) -> PreTrainedModel:
+def from_parts(chosen: Preset, image_size: int | None, load: Load) -> Vlm:
+    """Put a model together from backbones as `load` gives them; what is new lies on the device of the vision tower."""
+    tower = _vision_tower(chosen.vision, image_size, load)
+    language, tokenizer = _language_model(chosen.language, chosen.layers, load)
+    return _assemble(tower, language, tokenizer)
+
+
+def _vision_tower(name: str, image_size: int | None, load: Load) -> PreTrainedModel:
     if name == "random:efficientnet":
         tower = tiny_tower("efficientnet", image_size)
     elif name == "random:clip":
         tower = tiny_tower("clip", image_size)
     else:
-        tower = _pretrained_tower(name)
+        tower = _pretrained_tower(name, load)
     config = tower.config
     if image_size is not None and image_size != config.image_size:
         if config.model_type != EfficientNetLiteConfig.model_type:
@@ -71,22 +80,26 @@ def _vision_tower(name: str, image_size: int | None) -> PreTrainedModel:
     return tower
 
 
-def _pretrained_tower(name: str) -> PreTrainedModel:
+def _pretrained_tower(name: str, load: Load) -> PreTrainedModel:
     folder = backbone_path(name)
     config = _config(folder, name)
     if config.model_type == EfficientNetLiteConfig.model_type:
-        return _load(AutoModel, folder, name)
-    if config.model_type in ("clip", "clip_vision_model"):
-        return _load(CLIPVisionModel, folder, name)
+        return load(AutoModel, folder, name, config)
+    if config.model_type == "clip":
+        return load(CLIPVisionModel, folder, name, config.vision_config)
+    if config.model_type == "clip_vision_model":
+        return load(CLIPVisionModel, folder, name, config)
     raise UserError(f"vision {name}: is a `{config.model_type}` model; a CLIP or EfficientNet-Lite tower is needed")
 
 
-def _language_model(name: str, layers: tuple[int, ...] | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _language_model(
+    name: str, layers: tuple[int, ...] | None, load: Load
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if name == "random:llama":
         language, tokenizer = tiny_language()
     else:
         folder = backbone_path(name)
-        language = _load(AutoModelForCausalLM, folder, name, config=_config(folder, name))
+        language = load(AutoModelForCausalLM, folder, name, _config(folder, name))
         if layers is not None:
             _keep_layers(language, layers)
         tokenizer = _tokenizer(folder, name)
@@ -118,16 +131,16 @@ def _tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
         raise UserError(f"{name}: transformers cannot read its tokenizer without remote code: {reason}") from error
 
 
-def _load(kind: Any, folder: Path, name: str, **options: Any) -> PreTrainedModel:
+def _load(kind: Any, folder: Path, name: str, config: Any) -> PreTrainedModel:
     try:
         model, report = kind.from_pretrained(
             folder,
+            config=config,
             dtype=torch.float32,
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
-            **options,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{name}: cannot be loaded: {str(error).strip().splitlines()[0]}") from error
@@ -155,7 +168,7 @@ def _assemble(tower: PreTrainedModel, language: PreTrainedModel, tokenizer: PreT
     model.model.vision_tower = tower
     model.model.language_model = language.base_model
     model.lm_head = language.get_output_embeddings()
-    _new_projector(model.model.multi_modal_projector)
+    _new_projector(model.model.multi_modal_projector, tower.device)
     _room_for_new_tokens(model, len(tokenizer))
     model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=tokenizer.pad_token_id, do_sample=False)
     mean, std = (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD) if is_clip else (LITE_MEAN, LITE_STD)
@@ -171,8 +184,8 @@ def _assemble(tower: PreTrainedModel, language: PreTrainedModel, tokenizer: PreT
     return Vlm(model.eval(), processor)
 
 
-def _new_projector(projector: nn.Module) -> None:
-    for layer in projector.to_empty(device="cpu").children():
+def _new_projector(projector: nn.Module, device: torch.device) -> None:
+    for layer in projector.to_empty(device=device).children():
         if isinstance(layer, nn.Linear):
             nn.init.normal_(layer.weight, std=PROJECTOR_STD)
             nn.init.zeros_(layer.bias)

@@ -1,12 +1,14 @@
 """Checkpoints: a folder that plain transformers loads, whole or absent, safetensors only."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneration
+from transformers import AutoConfig, AutoProcessor, LlavaConfig, LlavaForConditionalGeneration
 
 from gmai_vl.foundation import UserError, write_json, write_text
 from gmai_vl.model.folder import atomic_folder
@@ -41,7 +43,14 @@ def load_model(path: Path, *, dtype: torch.dtype | None = None) -> Vlm:
 
     Raises UserError where the folder is no complete checkpoint of a LLaVA model in safetensors.
     """
-    path = Path(path)
+    return read_checkpoint(Path(path), partial(_with_weights, dtype=dtype))
+
+
+def read_checkpoint(path: Path, model_of: Callable[[Path, LlavaConfig], LlavaForConditionalGeneration]) -> Vlm:
+    """Return the model that `model_of` makes of a checkpoint's folder and config, with the checkpoint's processor.
+
+    Raises UserError where the folder is no checkpoint of a LLaVA model in safetensors.
+    """
     if not (path / "config.json").is_file():
         raise UserError(f"{path}: no config.json in there; give the folder of a checkpoint")
     if not any(path.glob("*.safetensors")):
@@ -51,19 +60,24 @@ def load_model(path: Path, *, dtype: torch.dtype | None = None) -> Vlm:
             config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
             if config.model_type != "llava":
                 raise UserError(f"{path}: is a `{config.model_type}` model; a LLaVA checkpoint is needed")
-            model, report = LlavaForConditionalGeneration.from_pretrained(
-                path,
-                config=config,
-                dtype=dtype or "auto",
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-            )
+            model = model_of(path, config)
             processor = AutoProcessor.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{path}: cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+    attend_within_segments(model)
+    return Vlm(model, processor)
+
+
+def _with_weights(path: Path, config: LlavaConfig, dtype: torch.dtype | None) -> LlavaForConditionalGeneration:
+    model, report = LlavaForConditionalGeneration.from_pretrained(
+        path,
+        config=config,
+        dtype=dtype or "auto",
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
+    )
     # transformers would go on with random weights.
     if missing := sorted(report["missing_keys"]):
         raise UserError(f"{path}: {len(missing)} weights are missing, the first is {missing[0]}; save it again")
-    attend_within_segments(model)
-    return Vlm(model, processor)
+    return model
