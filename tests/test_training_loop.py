@@ -19,7 +19,7 @@ from gmai_vl.model import Batch, ModelSettings, Vlm, build_model, loss_sum, part
 from gmai_vl.records import Sample
 from gmai_vl.training.dealing import Slot
 from gmai_vl.training.feed import image_loader, micro_batches
-from gmai_vl.training.fit import fitted, plan_steps
+from gmai_vl.training.fit import fitted, packs_of, plan_steps
 from gmai_vl.training.gradients import backward
 from gmai_vl.training.health import is_leap
 from gmai_vl.training.loop import Totals
@@ -172,7 +172,8 @@ def test_an_epoch_of_packs_holds_every_sample_once(corpus: Corpus) -> None:
     examples = mixture_of(stage(), corpus)
     packed = limits(int(examples.numbers("tokens").max()) + 20)
     trial = stage(epochs=2, max_steps=None, global_batch=2)
-    steps = plan_steps(trial, fitted(tiny().processor, examples, packed, "trial").sizes, packed, seed=0)
+    sizes = fitted(tiny().processor, examples, packed, "trial").sizes
+    steps = plan_steps(trial, sizes, packs_of(sizes, packed, seed=0), seed=0)
     plan = list(steps.after(0))
     first, second = plan[: len(plan) // 2], plan[len(plan) // 2 :]
     for epoch in (first, second):

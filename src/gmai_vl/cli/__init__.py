@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from gmai_vl.cli import backbones, chat, data, eval, quickstart, train
+from gmai_vl.cli import backbones, chat, data, eval, plan, quickstart, train
 from gmai_vl.foundation import UserError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 app.command("quickstart")(quickstart.quickstart)
 app.add_typer(backbones.app, name="backbones")
 app.add_typer(data.app, name="data")
+app.command("plan")(plan.plan)
 app.command("train")(train.train)
 app.add_typer(eval.app, name="eval")
 app.command("chat")(chat.chat)

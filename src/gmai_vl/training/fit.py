@@ -12,7 +12,7 @@ from gmai_vl.foundation import UserError
 from gmai_vl.model import IGNORED, cut_to
 from gmai_vl.training.batches import Step, Steps, pack_steps, sample_steps
 from gmai_vl.training.mixture import Mixture
-from gmai_vl.training.packing import PackLimits, pack
+from gmai_vl.training.packing import PackLimits, Packs, pack
 from gmai_vl.training.recipe import Stage
 
 
@@ -98,19 +98,25 @@ def fitted(processor: LlavaProcessor, mixture: Mixture, limits: PackLimits | Non
     )
 
 
-def plan_steps(stage: Stage, sizes: Sizes, limits: PackLimits | None, seed: int) -> Steps:
-    """Return the steps of a stage over samples of `sizes`: steps of packs within `limits`, or of samples."""
-    if limits is None:
-        return sample_steps(
-            sizes.tokens_N,
-            global_batch=stage.global_batch,
-            micro_batch_tokens=stage.micro_batch_tokens,
-            seed=seed,
-            epochs=stage.epochs,
-            max_steps=stage.max_steps,
+def packs_of(sizes: Sizes, limits: PackLimits | None, seed: int) -> Packs | None:
+    """Return the packs of samples of `sizes`; None where there are no limits, and nothing is packed."""
+    return pack(sizes.tokens_N, sizes.images_N, limits, seed=seed) if limits else None
+
+
+def plan_steps(stage: Stage, sizes: Sizes, packs: Packs | None, seed: int) -> Steps:
+    """Return the steps of a stage over samples of `sizes`: steps of `packs`, or of samples where there are none."""
+    if packs is not None:
+        return pack_steps(
+            packs, global_batch=stage.global_batch, seed=seed, epochs=stage.epochs, max_steps=stage.max_steps
         )
-    packs = pack(sizes.tokens_N, sizes.images_N, limits, seed=seed)
-    return pack_steps(packs, global_batch=stage.global_batch, seed=seed, epochs=stage.epochs, max_steps=stage.max_steps)
+    return sample_steps(
+        sizes.tokens_N,
+        global_batch=stage.global_batch,
+        micro_batch_tokens=stage.micro_batch_tokens,
+        seed=seed,
+        epochs=stage.epochs,
+        max_steps=stage.max_steps,
+    )
 
 
 def step_size(step: Step, sizes: Sizes) -> StepSize:

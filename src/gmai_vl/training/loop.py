@@ -11,7 +11,7 @@ from gmai_vl.foundation import UserError, say, stable_rng
 from gmai_vl.model import Vlm, loss_sum, words_loss_sum
 from gmai_vl.training.batches import sample_steps
 from gmai_vl.training.feed import LoadImage, image_loader, micro_batches
-from gmai_vl.training.fit import Fit, StepSize, plan_steps, step_size
+from gmai_vl.training.fit import Fit, StepSize, packs_of, plan_steps, step_size
 from gmai_vl.training.gradients import backward, fed, losses, slots_of
 from gmai_vl.training.health import REMEMBERED_LOSSES, peak_memory, stop_if_ill
 from gmai_vl.training.modes import set_modes
@@ -100,7 +100,7 @@ def run_stage(run: Run, stage: Stage, fit: Fit, held_out: Fit | None, state: Pat
     learner, ranks = run.learner, run.learner.ranks
     learner.learn(stage.train, adapted=stage.lora.parts if stage.lora else ())
     optimizer = make_optimizer(learner.model, stage.rates, stage.weight_decay)
-    plan = plan_steps(stage, fit.sizes, run.limits, run.seed)
+    plan = plan_steps(stage, fit.sizes, packs_of(fit.sizes, run.limits, run.seed), run.seed)
     totals = Totals(left_out=len(fit.left_out))
     stage_seed = stable_rng(run.seed, stage.name).getrandbits(63)
     seed_chance(stage_seed, ranks.rank)

@@ -40,7 +40,7 @@ def train(recipe: TrainRecipe, *, base: Path, overwrite: bool = False, resume: b
 
 def _train(recipe: TrainRecipe, ranks: Ranks, base: Path, *, overwrite: bool, resume: bool) -> Path:
     out = (base / recipe.out).resolve()
-    settings = _placed(recipe.model, base)
+    settings = placed(recipe.model, base)
     _check_free(out, settings, overwrite=overwrite, resume=resume)
     names = dict.fromkeys(part.corpus for stage in recipe.stages for part in stage.mixture)
     corpora = {name: Corpus((base / name).resolve()) for name in names}
@@ -151,8 +151,8 @@ def _prepare(out: Path, recipe: TrainRecipe, start: Start, description: Mapping[
     cut_log(out, [stage.name for stage in recipe.stages[: start.stage]], recipe.stages[start.stage].name, done)
 
 
-def _placed(settings: ModelSettings, base: Path) -> ModelSettings:
-    """Make relative folders relative to `base`; names of backbones and hub ids stay."""
+def placed(settings: ModelSettings, base: Path) -> ModelSettings:
+    """Return `settings` with folders that are relative to `base` made absolute; names of backbones and hub ids stay."""
     folders = {"init": settings.init} if settings.init else {}
     for key, value in (("vision", settings.vision), ("language", settings.language)):
         if value and (base / value).is_dir():

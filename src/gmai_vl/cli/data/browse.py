@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from gmai_vl.cli.data.shared import CorpusFolder
+from gmai_vl.cli.shared import CorpusFolder
 
 
 def browse(

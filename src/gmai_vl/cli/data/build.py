@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from gmai_vl.cli.data.shared import JsonFile, print_table, write_result
+from gmai_vl.cli.shared import JsonFile, print_table, write_result
 
 if TYPE_CHECKING:  # the corpus's libraries are loaded by the commands that need them
     from gmai_vl.corpus import Summary

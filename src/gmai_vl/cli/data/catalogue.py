@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from gmai_vl.cli.data.shared import JsonFile, write_result
+from gmai_vl.cli.shared import JsonFile, write_result
 
 if TYPE_CHECKING:
     from gmai_vl.sources.catalogue import Dataset

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gmai_vl.cli.data.shared import JsonFile, print_table, write_result
+from gmai_vl.cli.shared import JsonFile, print_table, write_result
 
 if TYPE_CHECKING:
     from gmai_vl.corpus.compare import Comparison

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from gmai_vl.cli.data.build import print_summary
-from gmai_vl.cli.data.shared import JsonFile
+from gmai_vl.cli.shared import JsonFile
 
 
 def import_(

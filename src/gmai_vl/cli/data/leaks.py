@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gmai_vl.cli.data.shared import CorpusFolder, JsonFile, print_table, write_result
+from gmai_vl.cli.shared import CorpusFolder, JsonFile, print_table, write_result
 
 MOST_PRINTED = 20
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from gmai_vl.cli.data.shared import CorpusFolder, JsonFile, print_table, write_result
+from gmai_vl.cli.shared import CorpusFolder, JsonFile, print_table, write_result
 
 
 def review(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import typer
 
-from gmai_vl.cli.data.shared import CorpusFolder, JsonFile, print_table, write_result
+from gmai_vl.cli.shared import CorpusFolder, JsonFile, print_table, write_result
 
 
 def stats(corpus: CorpusFolder, json: JsonFile = None) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from gmai_vl.cli.data.shared import CorpusFolder, JsonFile, print_step, write_result
+from gmai_vl.cli.shared import CorpusFolder, JsonFile, print_step, write_result
 
 
 def trace(

@@ -2,7 +2,7 @@
 
 import typer
 
-from gmai_vl.cli.data.shared import CorpusFolder, JsonFile, write_result
+from gmai_vl.cli.shared import CorpusFolder, JsonFile, write_result
 
 
 def verify(corpus: CorpusFolder, json: JsonFile = None) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gmai_vl.cli.data.shared import CorpusFolder, JsonFile, write_result
+from gmai_vl.cli.shared import CorpusFolder, JsonFile, write_result
 
 
 def withdraw(

@@ -1,4 +1,4 @@
-"""What the commands of `gmai data` share: arguments, tables for people, JSON for machines."""
+"""What commands share: arguments, tables for people, JSON for machines."""
 
 from collections.abc import Mapping
 from pathlib import Path
