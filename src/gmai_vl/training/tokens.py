@@ -42,7 +42,7 @@ _COLUMNS = ("id", "split", "subset", "kind", "language", "images", "messages", "
 _LEARNT = np.uint32(1 << 31)
 """Bit of a stored token that a loss is taken on."""
 
-_SCHEMA = pa.schema(
+SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("chance", pa.uint64()),
@@ -88,7 +88,7 @@ class TokenStore:
         self._tokens_per_image = tokens_per_image
         parts = json.loads((folder / "store.json").read_text(encoding="utf-8"))["parts"]
         tables = [pa.ipc.open_file(pa.memory_map(str(folder / part["name"]))).read_all() for part in parts]
-        self.table: pa.Table = pa.concat_tables(tables) if tables else _SCHEMA.empty_table()
+        self.table: pa.Table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -193,10 +193,10 @@ def _make(corpus: Corpus, processor: LlavaProcessor, folder: Path, workers: int 
 
 def _make_part(corpus: Path, processor: LlavaProcessor, file: Path, target: Path) -> None:
     """Make the part of a store that holds the samples of one file of the corpus."""
-    with open_table(file, "samples") as parquet, pa.ipc.new_file(target, _SCHEMA) as part:
+    with open_table(file, "samples") as parquet, pa.ipc.new_file(target, SCHEMA) as part:
         for batch in parquet.iter_batches(ROWS_AT_A_TIME, columns=list(_COLUMNS)):
             rows = [row for row in batch.to_pylist() if row["split"] != "test"]
-            part.write_batch(pa.RecordBatch.from_pylist(list(_stored_rows(corpus, processor, rows)), _SCHEMA))
+            part.write_batch(pa.RecordBatch.from_pylist(list(_stored_rows(corpus, processor, rows)), SCHEMA))
 
 
 def _stored_rows(corpus: Path, processor: LlavaProcessor, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
