@@ -1,14 +1,17 @@
 """The recipes of the project: they load, and on the real files that they are for they build a corpus that verifies."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from gmai_vl.corpus import Corpus, build, read_recipe, verify
+from gmai_vl.training import read_recipe as read_train_recipe
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes" / "data").glob("*.yaml"))
+TRAIN_RECIPES = sorted((Path(__file__).parent.parent / "recipes" / "train").glob("*.yaml"))
 DATA = Path(os.environ.get("GMAI_SHARED_DATA", Path(__file__).parents[1] / "../shared/data")).resolve()
 """Annotated images beside the project, where somebody has put them."""
 
@@ -35,3 +38,26 @@ def test_a_recipe_runs_on_the_real_files(path: Path, tmp_path: Path) -> None:
     assert "quarantined" not in summary.counts["outcomes"]
     assert {row["source"] for row in Corpus(summary.corpus).rows("cases")} == {s["name"] for s in data["sources"]}
     assert verify(summary.corpus) == []
+
+
+@pytest.mark.parametrize("path", TRAIN_RECIPES, ids=lambda path: path.stem)
+def test_a_train_recipe_loads_and_says_what_it_costs(path: Path) -> None:
+    assert read_train_recipe(path).name == path.stem
+    assert path.read_text(encoding="utf-8").startswith("# Cost and score: ")
+
+
+def test_the_mixtures_of_gmai_vl_are_as_large_as_the_paper_says() -> None:
+    path = next(path for path in TRAIN_RECIPES if path.stem == "gmai-vl-7b")
+    unit = {"M": 1e6, "k": 1e3}
+    sizes = {
+        corpus: float(number) * unit[letter]
+        for corpus, number, letter in re.findall(
+            r"corpus: (\S+?)[,}].*# ([\d.]+)([Mk])", path.read_text(encoding="utf-8")
+        )
+    }
+    align, deep, instruct = (
+        sum(part.ratio * sizes[part.corpus] for part in stage.mixture) for stage in read_train_recipe(path).stages
+    )
+    # 11.7 million pairs in the first two stages, about 10 million in the third (arXiv 2411.14522, Table 8).
+    assert align == deep == pytest.approx(11.7e6, rel=0.01)
+    assert instruct == pytest.approx(10.6e6, rel=0.01)
