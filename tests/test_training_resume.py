@@ -37,7 +37,7 @@ stages:
     learning_rate: 1.0e-3
     global_batch: 3
     max_steps: 7
-    validation: {every: 3, samples: 4}
+    validation: {every: 3, samples: 4, keep: best}
     mixture: [{corpus: corpus, ratio: 0.5}]
 """
 STAGES = ("align", "instruct")

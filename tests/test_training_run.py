@@ -18,6 +18,7 @@ from gmai_vl.corpus import Corpus, build
 from gmai_vl.foundation import UserError
 from gmai_vl.model import Request, generate, load_model, parts
 from gmai_vl.training import TrainRecipe, train
+from gmai_vl.training.telemetry import read_log
 
 RECIPE = """\
 name: trial
@@ -205,3 +206,30 @@ def test_a_corpus_that_shares_with_the_test_set_is_not_trained_on(base: Path, tm
     final = train(TrainRecipe.model_validate(data | {"out": str(tmp_path / "warned")} | warn), base=base)
     told = json.loads((final / "provenance.json").read_text())["origin"]["leak_check"]
     assert told == {"against": ["tested"], "compared": 1, "shared": {"phantoms": 1}}
+
+
+def test_the_best_weights_of_a_stage_are_kept_where_the_recipe_asks_for_them(base: Path, tmp_path: Path) -> None:
+    losses = {}
+    for keep in ("best", "last"):
+        stage = recipe(out="x").stages[0].model_dump() | {
+            "learning_rate": 0.1,
+            "max_steps": 8,
+            "validation": {"every": 1, "samples": 12, "keep": keep},
+        }
+        final = train(recipe(out=str(tmp_path / keep), precision="fp32", stages=[stage]), base=base)
+        rows = [row for row in read_log(tmp_path / keep) if row["event"] == "validation"]
+        told = json.loads((final / "provenance.json").read_text())["stages"][0]
+        losses[keep] = [row["loss"] for row in rows]
+        assert told["validation_loss"] == (min(losses[keep]) if keep == "best" else losses[keep][-1])
+        assert not list(tmp_path.glob("*/state/*"))
+    assert losses["best"] == losses["last"]
+    best = losses["best"].index(min(losses["best"])) + 1
+    assert best < 8, "the trial must be one that gets worse again"
+    assert json.loads((tmp_path / "best" / "final" / "provenance.json").read_text())["stages"][0]["best_step"] == best
+
+    again = recipe(out="x").stages[0].model_dump() | {"learning_rate": 1e-30, "max_steps": 1}
+    again |= {"validation": {"every": 1, "samples": 12}}
+    model = {"init": str(tmp_path / "best" / "short")}
+    train(recipe(out=str(tmp_path / "again"), precision="fp32", model=model, stages=[again]), base=base)
+    (row,) = [row for row in read_log(tmp_path / "again") if row["event"] == "validation"]
+    assert row["loss"] == pytest.approx(min(losses["best"]), rel=1e-5)

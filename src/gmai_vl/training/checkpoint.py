@@ -35,6 +35,7 @@ def stage_record(stage: Stage, mixture: Mixture, totals: Totals) -> dict[str, An
         "tokens": totals.tokens,
         "loss": totals.loss,
         "validation_loss": totals.validation_loss,
+        "best_step": totals.best_step,
         "corpora": [
             _corpus_record(store, mixture.row_N[mixture.store_N == number])
             for number, store in enumerate(mixture.stores)

@@ -65,7 +65,10 @@ class Totals:
     """Mean losses per supervised token of the last steps."""
 
     validation_loss: float | None = None
-    """The same over the held-out samples, at the last validation."""
+    """The same over the held-out samples: at the last validation or, where the best is kept, at that one."""
+
+    best_step: int | None = None
+    """Steps before the validation with the lowest loss; None where the last weights are kept."""
 
     left_out: int = 0
     """Samples of the mixture that fit into no pack."""
@@ -82,6 +85,14 @@ class Totals:
     def loss(self) -> float:
         """Mean loss per supervised token of the last step."""
         return self.losses[-1]
+
+    def note_validation(self, loss: float, keeps_best: bool) -> bool:
+        """Take down the loss of a validation; say whether these weights are to be kept as the best so far."""
+        if keeps_best and self.validation_loss is not None and loss >= self.validation_loss:
+            return False
+        self.validation_loss = loss
+        self.best_step = self.steps if keeps_best else None
+        return keeps_best
 
     def note(self, steps: int) -> str:
         """Return a line for people, with the time that is left of `steps` in all."""
@@ -109,7 +120,9 @@ def run_stage(run: Run, stage: Stage, fit: Fit, held_out: Fit | None, state: Pat
         _tell_what_does_not_fit(run, stage, held_out)
     else:
         totals = Totals(**load_state(state, learner, optimizer, ranks, seed=stage_seed))
-        say(f"{stage.name}: goes on after step {totals.steps} of {len(plan)}")
+        if ranks.is_main:
+            say(f"{stage.name}: goes on after step {totals.steps} of {len(plan)}")
+    keeps_best = stage.validation is not None and stage.validation.keep == "best"
     load_image = image_loader(run.vlm.processor)
     loss_of = _loss(run, stage, fit)
     set_modes(learner.model, stage)
@@ -156,17 +169,19 @@ def run_stage(run: Run, stage: Stage, fit: Fit, held_out: Fit | None, state: Pat
                 peak_memory_bytes=peak_memory(ranks.device),
             )
             show(totals.steps, totals.note(len(plan)))
+            improved = False
             if held_out and _validation_is_due(stage, totals.steps, len(plan)):
-                totals.validation_loss = validate(run, stage, held_out, load_image, loss_of)
-                run.log.write(
-                    "validation",
-                    stage.name,
-                    totals.steps,
-                    loss=totals.validation_loss,
-                    samples=len(held_out.mixture),
-                )
-            if totals.steps % run.save_every == 0 and totals.steps < len(plan):
-                run.states.save(stage.name, totals.steps, learner, optimizer, asdict(totals))
+                loss = validate(run, stage, held_out, load_image, loss_of)
+                run.log.write("validation", stage.name, totals.steps, loss=loss, samples=len(held_out.mixture))
+                improved = totals.note_validation(loss, keeps_best)
+            if (improved or totals.steps % run.save_every == 0) and totals.steps < len(plan):
+                best = totals.best_step
+                run.states.save(stage.name, totals.steps, learner, optimizer, asdict(totals), best=best)
+    if totals.best_step not in (None, totals.steps):
+        best_state = run.states.folder(stage.name, totals.best_step)
+        load_state(best_state, learner, optimizer, ranks, seed=stage_seed)
+        if ranks.is_main:
+            say(f"{stage.name}: keeps the weights after step {totals.best_step}, with the lowest validation loss")
     learner.eval()
     return totals
 

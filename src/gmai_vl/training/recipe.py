@@ -73,6 +73,9 @@ class Validation(Settings):
     samples: PositiveInt = 512
     """At most so many, chosen by the seed, the same ones every time."""
 
+    keep: Literal["last", "best"] = "last"
+    """best: the stage ends with the weights of the validation with the lowest loss."""
+
 
 class Lora(Settings):
     """Small matrices that learn in place of the large ones beside them (Hu et al., arXiv 2106.09685)."""

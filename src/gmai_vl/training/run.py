@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from gmai_vl.corpus import Corpus
 from gmai_vl.foundation import UserError, is_inside, say
 from gmai_vl.model import ModelSettings, Vlm, backbone_records, build_model, load_model, save_model
@@ -79,7 +81,7 @@ def _train(recipe: TrainRecipe, ranks: Ranks, base: Path, *, overwrite: bool, re
                 learner = _learner(vlm, stage, ranks, recipe, precision)
             elif stage.lora or recipe.stages[number - 1].lora:
                 # Adapters come before sharding and go into the checkpoint.
-                vlm = load_model(out / recipe.stages[number - 1].name)
+                vlm = load_model(out / recipe.stages[number - 1].name, dtype=torch.float32)
                 learner = _learner(vlm, stage, ranks, recipe, precision)
             run = Run(
                 vlm=vlm,

@@ -27,7 +27,7 @@ from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorage
 
 from gmai_vl.foundation import UserError, stable_rng, write_json
 from gmai_vl.model import atomic_folder
-from gmai_vl.training.ranks import TIMEOUT, Ranks
+from gmai_vl.training.ranks import TIMEOUT, Ranks, wait_for_all
 
 NUMBERS = "state.json"
 
@@ -63,25 +63,38 @@ class StateWriter:
                 shutil.rmtree(left_over, ignore_errors=True)
 
     def save(
-        self, stage: str, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, numbers: Mapping[str, Any]
+        self,
+        stage: str,
+        step: int,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        numbers: Mapping[str, Any],
+        *,
+        best: int | None = None,
     ) -> None:
         """Save the state after `step` steps of `stage`; return as soon as all is copied, and let a thread write it.
 
         That is: weights that learn, buffers, the optimizer's tensors, the state of chance, and `numbers`, which JSON
         can hold. The copy takes as much memory of the CPU as they do, its writing twice as much again. Waits for the
-        state before; raises its error.
+        state before; raises its error. The state after `best` steps is kept beside the last ones.
         """
         self.wait()
         live = _tensors(_weights(model), optimizer.state)
         tensors = {name: tensor.detach().to("cpu", copy=True) for name, tensor in live.items()}
         tensors[f"chance/{self._ranks.rank}"] = _chance(self._ranks.device)
-        self._saving = self._thread.submit(self._write, stage, step, tensors, deepcopy(dict(numbers)))
+        self._saving = self._thread.submit(self._write, stage, step, tensors, deepcopy(dict(numbers)), best)
 
     def wait(self) -> None:
         """Wait until the state that is under way is on the disk. Raises UserError where the disk does not take it."""
         if self._saving is not None:
             saving, self._saving = self._saving, None
             saving.result()
+
+    def folder(self, stage: str, step: int) -> Path:
+        """Return where the state after `step` steps of `stage` lies, once every rank has saved what is under way."""
+        self.wait()
+        wait_for_all(self._ranks)
+        return self._folder / f"{stage}-{step}"
 
     def clear(self) -> None:
         """Remove all states: what they led to is a checkpoint."""
@@ -95,7 +108,9 @@ class StateWriter:
             self.wait()
         self._thread.shutdown()
 
-    def _write(self, stage: str, step: int, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+    def _write(
+        self, stage: str, step: int, tensors: dict[str, Tensor], numbers: dict[str, Any], best: int | None
+    ) -> None:
         path = self._folder / f"{stage}-{step}"
         try:
             if not self._ranks.is_main:
@@ -115,7 +130,7 @@ class StateWriter:
                 f"{path}: the training state cannot be saved: {error.strerror}; earlier ones are whole, make room and "
                 "go on with --resume"
             ) from error
-        self._remove(kept=_states(self._folder, stage)[-self._keep :])
+        self._remove(kept=[*_states(self._folder, stage)[-self._keep :], self._folder / f"{stage}-{best}"])
 
     def _told(self, folder: Path | None) -> Path:
         """Tell the folder of rank 0 to all ranks."""
