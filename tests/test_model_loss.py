@@ -8,10 +8,13 @@ import torch
 
 from gmai_vl.model import (
     IGNORED,
+    Encoded,
     ModelSettings,
+    answers_right,
     build_model,
     collate,
     encode,
+    encode_prompt,
     loss_sum,
     prepare_image,
     set_trainable,
@@ -20,12 +23,13 @@ from gmai_vl.model import (
 from gmai_vl.records import ImageRef, Turn
 
 
-def batch_of(vlm, texts):
+def batch_of(vlm, texts, answer_only=True):
     random = np.random.default_rng(0)
     encoded, images = [], []
     for asked, answered, shows in texts:
         content = (ImageRef(0), asked) if shows else (asked,)
-        encoded.append(encode(vlm.processor, [Turn("user", content), Turn("assistant", (answered,))]))
+        turns = [Turn("user", content), Turn("assistant", (answered,))]
+        encoded.append(encode(vlm.processor, turns, answer_only=answer_only))
         if shows:
             images.append(prepare_image(vlm.processor, random.integers(0, 256, (40, 60, 3), dtype=np.uint8)))
     return collate(vlm.processor, encoded, images)
@@ -34,8 +38,18 @@ def batch_of(vlm, texts):
 MIXED = [("what is it?", "a cell", True), ("and", "肝", False), ("where is the lesion?", "left", True)]
 
 
-def padded(row, lengths, filler):
-    return torch.nn.utils.rnn.pad_sequence(row.split(lengths), batch_first=True, padding_value=filler)
+def stock_loss(vlm, batch):
+    """The mean loss of transformers over the conversations as padded rows."""
+
+    def padded(row, filler):
+        return torch.nn.utils.rnn.pad_sequence(row.split(batch.lengths), batch_first=True, padding_value=filler)
+
+    return vlm.model(
+        input_ids=padded(batch.input_ids, 0),
+        attention_mask=padded(torch.ones_like(batch.input_ids), 0),
+        labels=padded(batch.labels, IGNORED),
+        pixel_values=batch.pixel_values,
+    ).loss
 
 
 @pytest.mark.parametrize("preset", ["tiny", "tiny-clip"])
@@ -47,17 +61,20 @@ def test_equals_the_stock_loss_and_its_gradients(preset):
     (total / count).backward()
     ours = {name: weight.grad.clone() for name, weight in vlm.model.named_parameters() if weight.grad is not None}
     vlm.model.zero_grad()
-    stock = vlm.model(
-        input_ids=padded(batch.input_ids, batch.lengths, 0),
-        attention_mask=padded(torch.ones_like(batch.input_ids), batch.lengths, 0),
-        labels=padded(batch.labels, batch.lengths, IGNORED),
-        pixel_values=batch.pixel_values,
-    ).loss
+    stock = stock_loss(vlm, batch)
     stock.backward()
     torch.testing.assert_close(total / count, stock)
     theirs = {name: weight.grad for name, weight in vlm.model.named_parameters() if weight.grad is not None}
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
     assert any(name.startswith("model.vision_tower") and grad.abs().max() > 0 for name, grad in ours.items())
+
+
+def test_what_a_conversation_begins_with_is_not_to_be_told_from_the_one_before():
+    vlm = build_model(ModelSettings(preset="tiny"), seed=0)
+    batch = batch_of(vlm, MIXED, answer_only=False)
+    total, count = loss_sum(vlm.model, batch)
+    assert count == (batch.labels != IGNORED).sum() - 3
+    torch.testing.assert_close(total / count, stock_loss(vlm, batch))
 
 
 def test_no_conversation_of_a_batch_feels_another():
@@ -93,6 +110,75 @@ def test_a_frozen_part_gets_no_gradient():
     loss_sum(vlm.model, batch_of(vlm, MIXED))[0].backward()
     learned = {name for name, weight in vlm.model.named_parameters() if weight.grad is not None}
     assert learned == {name for name, _ in vlm.model.named_parameters() if "multi_modal_projector" in name}
+
+
+class Wrapped(torch.nn.Module):
+    """A head as adapters leave it: another one's output and something small beside."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.head, self.beside = head, torch.nn.Linear(head.in_features, head.out_features)
+
+    def forward(self, hidden):
+        return self.head(hidden) + self.beside(hidden)
+
+
+HEADS = {
+    "plain": lambda bare: bare,
+    "with a bias": lambda bare: torch.nn.Linear(bare.in_features, bare.out_features),
+    "wrapped": Wrapped,
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("tokens_at_once", [1, 2, 5, 14])
+def test_logits_in_pieces_give_the_loss_and_the_gradients_of_all_at_once(monkeypatch, tokens_at_once, head):
+    vlm = build_model(ModelSettings(preset="tiny"), seed=0)
+    vlm.model.lm_head = HEADS[head](vlm.model.lm_head)
+    vlm.model.double()
+    batch = batch_of(vlm, MIXED)
+    batch = replace(batch, pixel_values=batch.pixel_values.double())
+    rows = []
+    vlm.model.lm_head.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
+
+    def run():
+        vlm.model.zero_grad()
+        rows.clear()
+        total, _ = loss_sum(vlm.model, batch)
+        total.backward()
+        return total.detach(), {name: w.grad.clone() for name, w in vlm.model.named_parameters() if w.grad is not None}
+
+    expected = run()
+    assert rows == [16]
+    monkeypatch.setattr(
+        "gmai_vl.model.loss.LOGITS_AT_ONCE", tokens_at_once * vlm.model.config.text_config.vocab_size + 1
+    )
+    in_pieces = run()
+    assert max(rows) <= tokens_at_once
+    assert sum(rows) == 2 * 16 - rows[0]  # all twice, but the last piece once
+    torch.testing.assert_close(in_pieces, expected, atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(answers_right(vlm.model, batch)[0], expected[0], atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("tokens_at_once", [1, 4, 1000])
+def test_an_answer_is_right_where_greedy_decoding_gives_it(monkeypatch, tokens_at_once):
+    vlm = build_model(ModelSettings(preset="tiny"), seed=0)
+    monkeypatch.setattr("gmai_vl.model.loss.LOGITS_AT_ONCE", tokens_at_once * vlm.model.config.text_config.vocab_size)
+    encoded = []
+    for asked, wrong in [("a", None), ("where?", 0), ("what?", 4), ("and", 2), ("b", None)]:
+        prompt = encode_prompt(vlm.processor, [Turn("user", (asked,))]).input_ids
+        said = vlm.model.generate(torch.tensor([prompt]), max_new_tokens=5, eos_token_id=None)[
+            0, len(prompt) :
+        ].tolist()
+        if wrong is not None:
+            said[wrong] = (said[wrong] + 1) % 256
+        encoded.append(Encoded(prompt + said, [IGNORED] * len(prompt) + said))
+    batch = collate(vlm.processor, encoded, [])
+    total, count, right = answers_right(vlm.model, batch)
+    assert right.tolist() == [True, False, False, False, True]
+    assert count == 25
+    torch.testing.assert_close(total, loss_sum(vlm.model, batch)[0].detach())
+    assert not total.requires_grad
 
 
 CAPTIONS = [("describe", "a cell", True), ("describe", "a liver", True)]
