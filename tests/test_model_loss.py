@@ -10,7 +10,7 @@ from gmai_vl.model import (
     IGNORED,
     Encoded,
     ModelSettings,
-    answers_right,
+    answers,
     build_model,
     collate,
     encode,
@@ -157,7 +157,7 @@ def test_logits_in_pieces_give_the_loss_and_the_gradients_of_all_at_once(monkeyp
     assert max(rows) <= tokens_at_once
     assert sum(rows) == 2 * 16 - rows[0]  # all twice, but the last piece once
     torch.testing.assert_close(in_pieces, expected, atol=1e-12, rtol=1e-12)
-    torch.testing.assert_close(answers_right(vlm.model, batch)[0], expected[0], atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(answers(vlm.model, batch)[0].sum(), expected[0], atol=1e-12, rtol=1e-12)
 
 
 @pytest.mark.parametrize("tokens_at_once", [1, 4, 1000])
@@ -174,11 +174,11 @@ def test_an_answer_is_right_where_greedy_decoding_gives_it(monkeypatch, tokens_a
             said[wrong] = (said[wrong] + 1) % 256
         encoded.append(Encoded(prompt + said, [IGNORED] * len(prompt) + said))
     batch = collate(vlm.processor, encoded, [])
-    total, count, right = answers_right(vlm.model, batch)
+    loss, right = answers(vlm.model, batch)
     assert right.tolist() == [True, False, False, False, True]
-    assert count == 25
-    torch.testing.assert_close(total, loss_sum(vlm.model, batch)[0].detach())
-    assert not total.requires_grad
+    alone = [loss_sum(vlm.model, collate(vlm.processor, [one], []))[0].detach() for one in encoded]
+    torch.testing.assert_close(loss, torch.stack(alone))
+    assert not loss.requires_grad
 
 
 CAPTIONS = [("describe", "a cell", True), ("describe", "a liver", True)]

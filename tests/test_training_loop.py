@@ -15,7 +15,7 @@ from PIL import Image
 
 from gmai_vl.corpus import Corpus, build
 from gmai_vl.foundation import UserError
-from gmai_vl.model import Batch, ModelSettings, Vlm, build_model, loss_sum, parts
+from gmai_vl.model import Batch, ModelSettings, Request, Vlm, build_model, generate, loss_sum, parts
 from gmai_vl.records import Sample
 from gmai_vl.training.dealing import Slot
 from gmai_vl.training.feed import image_loader, micro_batches
@@ -330,7 +330,32 @@ def test_the_validation_loss_is_the_mean_over_all_tokens_of_the_held_out_samples
         ]
     expected = sum(float(loss) for loss, _ in alone) / sum(count for _, count in alone)
     assert totals.validation_loss == pytest.approx(expected, rel=1e-5)
-    assert [row["step"] for row in events(tmp_path, "validation")] == [2, 3]
+    rows = events(tmp_path, "validation")
+    assert [row["step"] for row in rows] == [2, 3]
+    kinds = [corpus.sample(name).kind for name in ids(held_out)]
+    assert set(rows[-1]["accuracy_by_kind"]) == set(kinds)
+    shares = [rows[-1]["accuracy_by_kind"][kind] for kind in kinds]
+    assert rows[-1]["accuracy"] == pytest.approx(sum(shares) / 7)
+
+
+def test_the_accuracy_on_held_out_samples_is_that_of_greedy_decoding(corpus: Corpus, tmp_path: Path) -> None:
+    vlm = tiny()
+    # Yes or no, by heart: what is held out is then partly right.
+    trial = stage(max_steps=40, global_batch=8, validation={"every": 40}, mixture=[{"corpus": "small"}])
+    closed = {sample.id for sample in corpus.samples() if sample.kind == "closed"}
+    chosen, held_out = mixture_of(trial, corpus), held_out_of(trial, corpus)
+    assert held_out is not None
+    chosen, held_out = (some[np.array([name in closed for name in ids(some)])] for some in (chosen, held_out))
+    one_stage(vlm, trial, chosen, tmp_path, held_out)
+    (row,) = events(tmp_path, "validation")
+    right = []
+    for name in ids(held_out):
+        sample = corpus.sample(name)
+        images = tuple(corpus.image(image) for image in sample.images)
+        (said,) = generate(vlm, [Request(sample.turns[:1], images)], max_new_tokens=40, batch_size=1)
+        right.append(said == sample.turns[1].text)
+    assert row["accuracy"] == sum(right) / len(right) == row["accuracy_by_kind"]["closed"]
+    assert sum(right) > 0
 
 
 def test_an_objective_of_words_learns_to_tell_the_images_apart(corpus: Corpus, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from gmai_vl.cli.train import train as train_command
 from gmai_vl.corpus import Corpus, build
 from gmai_vl.foundation import UserError
-from gmai_vl.model import Request, generate, load_model, parts
+from gmai_vl.model import Request, collate, encode, generate, load_model, loss_sum, parts, prepare_image
+from gmai_vl.records import Sample
 from gmai_vl.training import TrainRecipe, train
 from gmai_vl.training.telemetry import read_log
 
@@ -233,3 +234,40 @@ def test_the_best_weights_of_a_stage_are_kept_where_the_recipe_asks_for_them(bas
     train(recipe(out=str(tmp_path / "again"), precision="fp32", model=model, stages=[again]), base=base)
     (row,) = [row for row in read_log(tmp_path / "again") if row["event"] == "validation"]
     assert row["loss"] == pytest.approx(min(losses["best"]), rel=1e-5)
+
+
+def confidence_of(checkpoint: Path, sample: Sample, corpus: Corpus) -> float:
+    """Return e to the mean log-probability of the tokens of the answers."""
+    vlm = load_model(checkpoint, dtype=torch.float32)
+    images = [prepare_image(vlm.processor, corpus.image(name)) for name in sample.images]
+    with torch.no_grad():
+        loss, count = loss_sum(vlm.model, collate(vlm.processor, [encode(vlm.processor, sample.turns)], images))
+    return math.exp(-float(loss) / count)
+
+
+def test_a_stage_leaves_out_what_the_one_before_it_is_unsure_of(base: Path, tmp_path: Path) -> None:
+    def run(name: str, least: float | None) -> Path:
+        first = recipe(out="x").stages[0].model_dump() | {"max_steps": 30, "learning_rate": 3e-3}
+        part = {"corpus": "corpus", "forms": ["presence", "modality"], "min_confidence": least}
+        second = first | {"name": "second", "epochs": 1, "max_steps": None, "mixture": [part]}
+        train(recipe(out=str(tmp_path / name), precision="fp32", stages=[first, second]), base=base)
+        return tmp_path / name
+
+    (told,) = [row for row in read_log(run("all", 1e-9)) if row["event"] == "confidence"]
+    least = told["deciles"][4]
+    some = run("some", least)
+    corpus = Corpus(base / "corpus")
+    asked = [s for s in corpus.samples(split="train") if s.provenance.facts["form"] in ("presence", "modality")]
+    sure = [confidence_of(some / "short", sample, corpus) for sample in asked]
+    assert told["deciles"][0] == pytest.approx(min(sure), abs=1e-4)
+    assert told["deciles"][-1] == pytest.approx(max(sure), abs=1e-4)
+    learnt = sum(row["samples"] for row in read_log(some) if row["event"] == "step" and row["stage"] == "second")
+    assert learnt == sum(share >= least for share in sure)
+    assert 0 < learnt < len(asked)
+
+
+def test_nothing_is_sure_before_the_first_stage() -> None:
+    stage = recipe(out="x").stages[0].model_dump() | {"mixture": [{"corpus": "corpus", "min_confidence": 0.1}]}
+    with pytest.raises(ValueError, match="`min_confidence` in the first stage: nothing has learnt yet"):
+        recipe(out="x", stages=[stage])
+    recipe(out="x", stages=[stage], model={"init": "run/final"})

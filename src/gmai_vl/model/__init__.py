@@ -7,7 +7,7 @@ from gmai_vl.model.checkpoint import load_model, save_model
 from gmai_vl.model.folder import atomic_folder
 from gmai_vl.model.generate import Request, generate
 from gmai_vl.model.images import image_side, image_token_count, prepare_image
-from gmai_vl.model.loss import answers_right, loss_sum, words_loss_sum
+from gmai_vl.model.loss import answers, loss_sum, words_loss_sum
 from gmai_vl.model.outline import outline
 from gmai_vl.model.presets import PRESETS, ModelSettings, backbone_records
 from gmai_vl.model.vlm import Count, Vlm, count_parameters, parts, set_trainable
@@ -23,7 +23,7 @@ __all__ = [
     "ModelSettings",
     "Request",
     "Vlm",
-    "answers_right",
+    "answers",
     "atomic_folder",
     "backbone_path",
     "backbone_records",

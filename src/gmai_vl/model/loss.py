@@ -42,22 +42,23 @@ def loss_sum(model: LlavaForConditionalGeneration, batch: Batch) -> tuple[Tensor
 
 
 @torch.no_grad()
-def answers_right(model: LlavaForConditionalGeneration, batch: Batch) -> tuple[Tensor, int, Tensor]:
-    """Return what `loss_sum` does and [B]: of which conversations every supervised token is the most likely one.
+def answers(model: LlavaForConditionalGeneration, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return of each conversation [B] the sum of its supervised tokens' cross-entropies, and whether all are right.
 
-    Most likely given the true tokens before it: those are the answers that greedy decoding would give exactly. One
-    without a supervised token counts as right.
+    Right is a token that is the most likely one given the true tokens before it: those are the answers that greedy
+    decoding would give exactly. One without a supervised token counts as right.
     """
     hidden_KD, next_K, number_K = _supervised(model, batch)
-    total = hidden_KD.new_zeros((), dtype=torch.promote_types(hidden_KD.dtype, torch.float32))
-    right = []
+    losses, right = [], []
     for hidden, expected in _pieces(model, hidden_KD, next_K):
         logits = _logits(model.lm_head, hidden)
-        total += F.cross_entropy(logits, expected, reduction="sum")
+        losses.append(F.cross_entropy(logits, expected, reduction="none"))
         right.append(logits.argmax(dim=-1) == expected)
+    loss_K = torch.cat(losses)
+    loss_B = loss_K.new_zeros(len(batch.lengths)).index_add(0, number_K, loss_K)
     right_B = torch.ones(len(batch.lengths), dtype=torch.bool, device=next_K.device)
     right_B[number_K[~torch.cat(right)]] = False
-    return total, len(next_K), right_B
+    return loss_B, right_B
 
 
 def _supervised(model: LlavaForConditionalGeneration, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

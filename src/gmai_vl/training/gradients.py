@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from gmai_vl.model import Batch
+from gmai_vl.model import Batch, answers
 from gmai_vl.training.batches import MicroBatch, Step
 from gmai_vl.training.dealing import Slot, deal
 from gmai_vl.training.fit import Sizes
@@ -49,6 +51,23 @@ def losses(learner: Learner, loss_of: Loss, slots: Sequence[Slot], batches: Iter
     """Return the sum of the token losses of each of `count` micro-batches, on every rank."""
     sums = [float(learner(loss_of, batch)[0]) for _, batch in zip(slots, batches, strict=True)]
     return _of_all_ranks(learner.ranks, slots, sums, count)
+
+
+def answer_losses(
+    learner: Learner, step: Step, slots: Sequence[Slot], batches: Iterable[Batch], samples: int
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return of each of `samples` samples [N], on every rank, the sum of its token losses, and whether all are right.
+
+    `step` holds each sample once.
+    """
+    loss_N, right_N = np.zeros(samples), np.zeros(samples)
+    for slot, batch in zip(slots, batches, strict=True):
+        loss_B, right_B = learner(answers, batch)
+        if slot.micro_batch is not None:
+            chosen = list(step[slot.micro_batch])  # without what keeps other ranks company
+            loss_N[chosen] = loss_B[: len(chosen)].double().cpu()
+            right_N[chosen] = right_B[: len(chosen)].cpu()
+    return np.array(total(loss_N.tolist(), learner.ranks)), np.array(total(right_N.tolist(), learner.ranks)) > 0
 
 
 def _of_all_ranks(ranks: Ranks, slots: Sequence[Slot], sums: Sequence[float], count: int) -> list[float]:

@@ -1,28 +1,26 @@
 """One stage: gradients gathered over the micro-batches of a step, one update and one line of log per global batch."""
 
-import math
 import time
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from gmai_vl.foundation import UserError, say, stable_rng
+from gmai_vl.foundation import say, stable_rng
 from gmai_vl.model import Vlm, loss_sum, words_loss_sum
-from gmai_vl.training.batches import sample_steps
-from gmai_vl.training.feed import LoadImage, image_loader, micro_batches
+from gmai_vl.training.feed import image_loader, micro_batches
 from gmai_vl.training.fit import Fit, StepSize, packs_of, plan_steps, step_size
-from gmai_vl.training.gradients import backward, fed, losses, slots_of
+from gmai_vl.training.gradients import backward, fed, slots_of
 from gmai_vl.training.health import REMEMBERED_LOSSES, peak_memory, stop_if_ill
 from gmai_vl.training.modes import set_modes
 from gmai_vl.training.optimizer import clip_gradients, make_optimizer, set_learning_rates
 from gmai_vl.training.packing import PackLimits
-from gmai_vl.training.ranks import Ranks
 from gmai_vl.training.recipe import Stage
 from gmai_vl.training.schedule import learning_rate_factor
 from gmai_vl.training.sharding import Learner, Loss
 from gmai_vl.training.state import StateWriter, load_state, seed_chance
 from gmai_vl.training.telemetry import RunLog, duration, step_display
+from gmai_vl.training.validation import validate
 from gmai_vl.training.words import telling_words
 
 
@@ -128,7 +126,7 @@ def run_stage(run: Run, stage: Stage, fit: Fit, held_out: Fit | None, state: Pat
     set_modes(learner.model, stage)
 
     rounds = fed(plan.after(totals.steps), fit.sizes, ranks)
-    batches = micro_batches(run.vlm.processor, load_image, fit, rounds, ahead=_has_own_device(ranks))
+    batches = micro_batches(run.vlm.processor, load_image, fit, rounds, ahead=ranks.has_own_device)
     with step_display(stage.name, len(plan), shown=ranks.is_main) as show:
         for step in plan.after(totals.steps):
             started = time.perf_counter()
@@ -171,9 +169,19 @@ def run_stage(run: Run, stage: Stage, fit: Fit, held_out: Fit | None, state: Pat
             show(totals.steps, totals.note(len(plan)))
             improved = False
             if held_out and _validation_is_due(stage, totals.steps, len(plan)):
-                loss = validate(run, stage, held_out, load_image, loss_of)
-                run.log.write("validation", stage.name, totals.steps, loss=loss, samples=len(held_out.mixture))
-                improved = totals.note_validation(loss, keeps_best)
+                found = validate(
+                    learner,
+                    run.vlm.processor,
+                    load_image,
+                    loss_of,
+                    held_out,
+                    micro_batch_tokens=stage.micro_batch_tokens,
+                    stage=stage.name,
+                )
+                set_modes(learner.model, stage)
+                samples = len(held_out.mixture)
+                run.log.write("validation", stage.name, totals.steps, samples=samples, **asdict(found))
+                improved = totals.note_validation(found.loss, keeps_best)
             if (improved or totals.steps % run.save_every == 0) and totals.steps < len(plan):
                 best = totals.best_step
                 run.states.save(stage.name, totals.steps, learner, optimizer, asdict(totals), best=best)
@@ -201,31 +209,6 @@ def _tell_what_does_not_fit(run: Run, stage: Stage, fit: Fit | None) -> None:
         f"{stage.name}: of {len(fit.mixture) + len(left_out)} samples {len(left_out)} do not fit into a pack and are "
         f"left out, {len(cut)} are cut; log.jsonl names them"
     )
-
-
-def validate(run: Run, stage: Stage, held_out: Fit, load_image: LoadImage, loss_of: Loss) -> float:
-    """Return the mean loss over the supervised tokens of the held-out samples, cut as those to learn."""
-    (step,) = sample_steps(
-        held_out.sizes.tokens_N,
-        global_batch=len(held_out.mixture),
-        micro_batch_tokens=stage.micro_batch_tokens,
-        seed=0,
-        epochs=1,
-    ).after(0)
-    learner, ranks = run.learner, run.learner.ranks
-    learner.eval()
-    rounds = fed([step], held_out.sizes, ranks)
-    batches = micro_batches(run.vlm.processor, load_image, held_out, rounds, ahead=_has_own_device(ranks))
-    sums = losses(learner, loss_of, slots_of(step, held_out.sizes, ranks), batches, len(step))
-    set_modes(learner.model, stage)
-    loss = sum(sums) / int(held_out.sizes.supervised_N.sum())
-    if not math.isfinite(loss):
-        raise UserError(f"stage {stage.name}: the validation loss is not finite; lower `learning_rate`")
-    return loss
-
-
-def _has_own_device(ranks: Ranks) -> bool:
-    return ranks.device.type != "cpu"
 
 
 def _validation_is_due(stage: Stage, done: int, steps: int) -> bool:

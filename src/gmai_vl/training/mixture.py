@@ -2,7 +2,7 @@
 
 # N samples · M samples of one store
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,9 @@ from gmai_vl.foundation import UserError, stable_keys
 from gmai_vl.records import Split
 from gmai_vl.training.recipe import MixturePart, Stage
 from gmai_vl.training.tokens import Stored, TokenStore
+
+Confidence = Callable[["Mixture"], NDArray[np.float64]]
+"""Gives of each sample of a mixture how sure a model is of its answers, 0-1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,11 @@ class Mixture:
             values_N[held_N] = store.numbers(column)[self.row_N[held_N]]
         return values_N
 
+    def kinds(self) -> list[str]:
+        """Return the kind of each sample: caption, mcq, closed, ..."""
+        places = zip(self.store_N.tolist(), self.row_N.tolist(), strict=True)
+        return [self.stores[number].table["kind"][row].as_py() for number, row in places]
+
     def ids(self, chosen: Sequence[int] | NDArray[Any]) -> list[str]:
         """Return the ids of the chosen samples."""
         return [self.stores[self.store_N[index]].ids(self.row_N[[index]])[0] for index in chosen]
@@ -77,14 +85,19 @@ def take(chance_M: NDArray[np.uint64], ratio: float, seed: int) -> NDArray[np.in
     return np.concatenate([np.tile(np.arange(count), passes), by_chance[:rest]])
 
 
-def training_mixture(stage: Stage, stores: Mapping[str, TokenStore], seed: int) -> Mixture:
+def training_mixture(
+    stage: Stage, stores: Mapping[str, TokenStore], seed: int, confidence: Confidence | None = None
+) -> Mixture:
     """Return the samples of one epoch of `stage`, part after part.
 
-    `stores` has the recipe's names of the corpora as keys. Raises UserError if a part of the mixture comes to nothing.
+    `stores` has the recipe's names of the corpora as keys. Without `confidence` nothing is filtered by it.
+    Raises UserError if a part of the mixture comes to nothing.
     """
     parts = []
     for number, part in enumerate(stage.mixture):
         found = _filtered(part, stores, "train")
+        if part.min_confidence is not None and confidence is not None:
+            found = found[confidence(found) >= part.min_confidence]
         chosen = take(found.numbers("chance").view(np.uint64), part.ratio, seed)
         if not len(chosen):
             raise UserError(

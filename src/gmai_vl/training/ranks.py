@@ -43,6 +43,11 @@ class Ranks:
         return self.rank == 0
 
     @property
+    def has_own_device(self) -> bool:
+        """Whether the model computes elsewhere than the rest, so that batches can be made meanwhile."""
+        return self.device.type != "cpu"
+
+    @property
     def is_first_of_machine(self) -> bool:
         """Whether this is the rank that fills the caches of its machine."""
         return self.rank % self.local_world == 0

@@ -44,6 +44,10 @@ class MixturePart(Settings):
     min_words: PositiveInt | None = None
     """Fewest words of the answers, of Chinese characters; all by default."""
 
+    min_confidence: float | None = Field(default=None, gt=0, le=1)
+    """Least confidence that the model has in the answers when the stage begins: e to the mean log-probability of their
+    tokens. GMAI-VL's third stage leaves out what the earlier ones were very unsure of; all by default."""
+
     quality: Literal["pass"] | None = None
     """pass: of sources only that `gmai data review` gave the verdict pass; all by default."""
 
@@ -239,6 +243,16 @@ class TrainRecipe(Settings):
             most_images=self.max_images_per_pack,
             too_long=self.too_long,
         )
+
+    @model_validator(mode="after")
+    def _confidence_has_a_model(self) -> "TrainRecipe":
+        unsure = any(part.min_confidence is not None for part in self.stages[0].mixture)
+        if unsure and self.model.init is None:
+            raise ValueError(
+                "`min_confidence` in the first stage: nothing has learnt yet that could be sure; take it out there, or "
+                "begin with `model: {init: CHECKPOINT}`"
+            )
+        return self
 
     @field_validator("stages")
     @classmethod

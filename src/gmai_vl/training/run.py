@@ -6,18 +6,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from gmai_vl.corpus import Corpus
 from gmai_vl.foundation import UserError, is_inside, say
 from gmai_vl.model import ModelSettings, Vlm, backbone_records, build_model, load_model, save_model
 from gmai_vl.training.adapters import add_adapters, merged
 from gmai_vl.training.checkpoint import model_card, provenance, stage_record
+from gmai_vl.training.feed import image_loader
 from gmai_vl.training.fit import Fit, fitted
 from gmai_vl.training.leak_check import check_leaks
 from gmai_vl.training.loop import Run, run_stage
 from gmai_vl.training.memory import keep_freed_memory
-from gmai_vl.training.mixture import training_mixture, validation_mixture
+from gmai_vl.training.mixture import Mixture, training_mixture, validation_mixture
 from gmai_vl.training.precision import Precision, resolve_precision
 from gmai_vl.training.ranks import Ranks, start_ranks, wait_for_all
 from gmai_vl.training.recipe import RESERVED_NAMES, Stage, TrainRecipe
@@ -26,6 +29,7 @@ from gmai_vl.training.sharding import Learner, shard, whole_weights
 from gmai_vl.training.state import StateWriter
 from gmai_vl.training.telemetry import RunLog, cut_log
 from gmai_vl.training.tokens import TokenStore, open_tokens
+from gmai_vl.training.validation import confidences
 
 
 def train(recipe: TrainRecipe, *, base: Path, overwrite: bool = False, resume: bool = False) -> Path:
@@ -93,6 +97,8 @@ def _train(recipe: TrainRecipe, ranks: Ranks, base: Path, *, overwrite: bool, re
                 save_every=recipe.state.every,
                 stop_at_leap=recipe.stop_at_leap,
             )
+            if any(part.min_confidence is not None for part in stage.mixture):
+                fit = _confident(run, recipe, stage, stores)
             totals = run_stage(run, stage, fit, held_out, start.state if number == start.stage else None)
             records.append(stage_record(stage, fit.mixture, totals))
             _save(run, stage, out / stage.name, provenance(recipe, origin, precision, records))
@@ -131,6 +137,24 @@ def _data(recipe: TrainRecipe, stage: Stage, stores: Mapping[str, TokenStore], v
     if held_out is None:
         return fit, None
     return fit, fitted(vlm.processor, held_out, recipe.pack_limits, stage.name)
+
+
+def _confident(run: Run, recipe: TrainRecipe, stage: Stage, stores: Mapping[str, TokenStore]) -> Fit:
+    """Return what a stage learns from, without the samples whose answers the model is too unsure of as it begins."""
+    processor, load_image = run.vlm.processor, image_loader(run.vlm.processor)
+
+    def confidence(found: Mixture) -> NDArray[np.float64]:
+        whole = fitted(processor, found, None, stage.name)
+        shares = confidences(run.learner, processor, load_image, whole, stage.micro_batch_tokens)
+        deciles = [round(share, 4) for share in np.quantile(shares, np.linspace(0, 1, 11)).tolist()]
+        run.log.write("confidence", stage.name, 0, samples=len(found), deciles=deciles)
+        return shares
+
+    mixture = training_mixture(stage, stores, recipe.seed, confidence)
+    fit = fitted(processor, mixture, recipe.pack_limits, stage.name)
+    if run.learner.ranks.is_main:
+        say(f"{stage.name}: {len(mixture)} samples an epoch are left by `min_confidence`; log.jsonl has the deciles")
+    return fit
 
 
 def _stores(corpora: Mapping[str, Corpus], vlm: Vlm, ranks: Ranks) -> dict[str, TokenStore]:
