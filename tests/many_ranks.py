@@ -17,7 +17,7 @@ PATIENCE = 300
 
 # What the server imported its processes have: of the ten seconds that one takes to start, half a second is left.
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["gmai_vl.training.run", "gmai_vl.training.sharding"])
+_processes.set_forkserver_preload(["gmai_vl.training.run", "gmai_vl.training.sharding", "gmai_vl.training.state"])
 
 
 @dataclass(frozen=True, slots=True)
