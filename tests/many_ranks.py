@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import distributed as dist
 
-PATIENCE = 60
+PATIENCE = 300
 """Seconds after which ranks that wait for each other are ended."""
 
 # What the server imported its processes have: of the ten seconds that one takes to start, half a second is left.

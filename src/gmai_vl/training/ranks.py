@@ -12,8 +12,8 @@ from torch import distributed as dist
 from gmai_vl.foundation import UserError
 
 TIMEOUT = timedelta(minutes=30)
-"""A rank that waits so long for the others gives up. While rank 0 writes a checkpoint of 8 billion weights, the others
-wait for minutes."""
+"""A rank that waits so long for the others gives up. They do wait: while rank 0 writes the checkpoint of a large model,
+for minutes."""
 
 ELSEWHERE = 1
 """Exit code of a rank that ends because another one failed."""
@@ -123,5 +123,4 @@ def total(values: Sequence[float], ranks: Ranks) -> list[float]:
 
 def wait_for_all(ranks: Ranks) -> None:
     """Return once every rank has come here."""
-    if ranks.world > 1:
-        dist.barrier()
+    total([0], ranks)

@@ -77,15 +77,14 @@ def shard(model: LlavaForConditionalGeneration, ranks: Ranks, strategy: Strategy
     if ranks.world == 1:
         return learner.to(ranks.device)
     mesh = _mesh(ranks, strategy)
-    exact = MixedPrecisionPolicy()
-    mixed = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if precision == "bf16" else exact
+    mixed = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if precision == "bf16" else MixedPrecisionPolicy()
     layers: list[nn.Module] = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     units = dict.fromkeys(layers, mixed)
     # What a CLIP tower has beside its layers goes with the root: sharding changes the class of a module, and
     # transformers looks up by class which hidden states of a tower to hand out.
     tower = model.model.vision_tower
     if not any(module in units for module in tower.modules()):
-        units[tower] = exact
+        units[tower] = MixedPrecisionPolicy(output_dtype=mixed.param_dtype)
     for module, policy in units.items():
         fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=strategy != "zero2")
     # The tower wants its pixels as they are.
@@ -115,17 +114,14 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def whole_weights(learner: Learner) -> dict[str, Tensor]:
-    """Return all weights and buffers of the model on rank 0, on the CPU, by name; on other ranks nothing.
+    """Return all weights and buffers of the model on rank 0, on the CPU, by name, to be saved; on other ranks nothing.
 
     Every rank must ask. One weight at a time is made whole. Shared ones stay shared.
     """
     gathered: dict[int, Tensor] = {}
-    named = {}
-    for name, tensor in learner.model.state_dict(keep_vars=True).items():
+    state = learner.model.state_dict(keep_vars=True)
+    for tensor in state.values():
         if id(tensor) not in gathered:
-            gathered[id(tensor)] = whole(tensor.detach()).cpu()
-        if learner.ranks.is_main:
-            named[name] = gathered[id(tensor)]
-        else:
-            gathered[id(tensor)] = torch.empty(0)
-    return named
+            as_one = whole(tensor.detach())
+            gathered[id(tensor)] = as_one.cpu() if learner.ranks.is_main else torch.empty(0)
+    return {name: gathered[id(tensor)] for name, tensor in state.items()} if learner.ranks.is_main else {}

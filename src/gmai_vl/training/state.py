@@ -75,7 +75,7 @@ class StateWriter:
         """Save the state after `step` steps of `stage`; return as soon as all is copied, and let a thread write it.
 
         That is: weights that learn, buffers, the optimizer's tensors, the state of chance, and `numbers`, which JSON
-        can hold. The copy takes as much memory of the CPU as they do, its writing twice as much again. Waits for the
+        can hold. The copy takes as much memory of the CPU as they do, and its writing as much again. Waits for the
         state before; raises its error. The state after `best` steps is kept beside the last ones.
         """
         self.wait()
@@ -98,7 +98,7 @@ class StateWriter:
 
     def clear(self) -> None:
         """Remove all states: what they led to is a checkpoint."""
-        self._remove([])
+        self._remove_all_but([])
 
     def __enter__(self) -> Self:
         return self
@@ -127,10 +127,11 @@ class StateWriter:
                 write_json(folder / NUMBERS, {"numbers": numbers, "files": files})
         except OSError as error:
             raise UserError(
-                f"{path}: the training state cannot be saved: {error.strerror}; earlier ones are whole, make room and "
-                "go on with --resume"
+                f"{path}: the training state cannot be saved: {error.strerror or error}; earlier ones are whole, "
+                "make room and go on with --resume"
             ) from error
-        self._remove(kept=[*_states(self._folder, stage)[-self._keep :], self._folder / f"{stage}-{best}"])
+        # Earlier stages are checkpoints by now.
+        self._remove_all_but([*_states(self._folder, stage)[-self._keep :], self._folder / f"{stage}-{best}"])
 
     def _told(self, folder: Path | None) -> Path:
         """Tell the folder of rank 0 to all ranks."""
@@ -149,13 +150,10 @@ class StateWriter:
         except CheckpointException as failed:
             raise _cause(failed) from failed
 
-    def _remove(self, kept: Sequence[Path]) -> None:
-        """Remove all states but `kept`."""
+    def _remove_all_but(self, kept: Sequence[Path]) -> None:
         for entry in self._folder.iterdir() if self._folder.is_dir() else ():
-            if entry not in kept and not entry.name.startswith("."):
-                hidden = entry.with_name(f".{entry.name}.old")  # half removed it must not be found
-                entry.rename(hidden)
-                shutil.rmtree(hidden)
+            if entry.is_dir() and entry not in kept:
+                shutil.rmtree(entry)
 
 
 def latest(out: Path, stage: str) -> Path | None:
@@ -178,7 +176,7 @@ def load_state(
         _load_tensors(folder, model, optimizer, ranks, seed)
         return dict(content["numbers"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError, RecursionError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = _first_line(error)
         raise UserError(f"{folder}: cannot be read as a training state: {reason}; remove it and resume") from error
 
 
@@ -194,19 +192,19 @@ def _load_tensors(folder: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     for entry in saved:
         kind, key, *name = entry.split("/", 2)
         if kind == "optimizer":
-            weight, size = weights[name[0]], saved[entry].size
+            weight = weights[name[0]]
             # A moment is spread over the ranks as its weight is; a count of steps is the same on all.
-            count = torch.zeros(size, dtype=saved[entry].properties.dtype, device=weight.device)
-            found[entry] = torch.zeros_like(weight) if size == weight.shape else count
+            count = torch.zeros((), dtype=saved[entry].properties.dtype, device=weight.device)
+            found[entry] = torch.zeros_like(weight) if saved[entry].size else count
             of_optimizer.setdefault(name[0], {})[key] = found[entry]
 
     chance = f"chance/{ranks.rank}"
     if chance in saved:
-        found[chance] = torch.zeros(saved[chance].size, dtype=torch.uint8)
+        found[chance] = torch.zeros(saved[chance].chunks[0].sizes, dtype=torch.uint8)
     try:
         dcp.load(found, storage_reader=reader, no_dist=ranks.world == 1)
     except CheckpointException as failed:
-        raise ValueError(str(_cause(failed))) from failed
+        raise ValueError(_first_line(_cause(failed))) from failed
     for name_of_weight, tensors in of_optimizer.items():
         optimizer.state[weights[name_of_weight]] = tensors
     if chance in saved:
@@ -252,14 +250,21 @@ def _set_chance(text: Tensor, device: torch.device) -> None:
     version, keys, gauss = state["python"]
     random.setstate((version, tuple(keys), gauss))
     np.random.set_state(tuple(state["numpy"]))
-    torch.set_rng_state(torch.tensor(state["torch"], dtype=torch.uint8))
-    if device.type == "cuda" and state["cuda"]:
-        torch.cuda.set_rng_state(torch.tensor(state["cuda"], dtype=torch.uint8), device)
+    try:
+        torch.set_rng_state(torch.tensor(state["torch"], dtype=torch.uint8))
+        if device.type == "cuda" and state["cuda"]:
+            torch.cuda.set_rng_state(torch.tensor(state["cuda"], dtype=torch.uint8), device)
+    except RuntimeError as error:  # which is also what a lost connection is
+        raise ValueError(_first_line(error)) from error
 
 
 def _cause(failed: CheckpointException) -> BaseException:
     """Return the error of the first rank that had one."""
     return next(iter(failed.failures.values()))[0]
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _files(folder: Path) -> dict[str, int]:
