@@ -21,7 +21,6 @@ RECIPE = """\
 name: trial
 out: run
 model: {preset: tiny}
-precision: fp32
 state: {every: 2, keep: 2}
 packing: bfd
 pack_length: 1024

@@ -17,7 +17,8 @@ Part = Literal["vision", "projector", "language"]
 
 Strategy = Literal["full", "hybrid", "zero2"]
 """full: every rank holds its share of everything, least memory. hybrid: the ranks of one machine share, each machine
-holds everything; for slow networks. zero2: weights stay whole from forward to backward, less to fetch."""
+holds everything; for slow networks. zero2: weights stay whole from forward to backward, less to fetch. The last two
+also hold the gradients of all weights until the last micro-batch of a step."""
 
 RESERVED_NAMES = ("final", "log.jsonl", "run.json", "state", "tensorboard")
 """What stands in the output folder beside the stages."""

@@ -29,9 +29,12 @@ class Learner(nn.Module):
     FSDP fetches weights where a module's forward begins, and losses reach into the model past its own forward.
     """
 
-    def __init__(self, model: LlavaForConditionalGeneration, precision: Precision, ranks: Ranks) -> None:
+    def __init__(
+        self, model: LlavaForConditionalGeneration, precision: Precision, ranks: Ranks, strategy: Strategy
+    ) -> None:
         super().__init__()
         self.model = model
+        self.strategy = strategy
         self.precision = precision
         self.ranks = ranks
 
@@ -58,12 +61,13 @@ class Learner(nn.Module):
                 module.reshard()
 
     def reduce_gradients(self, due: bool) -> None:
-        """Say whether the next backward adds the gradients up over the ranks: it is due in the last round of a step.
+        """Say whether adding the gradients up over the ranks is due: in the last round of a step.
 
-        Until then they gather on each rank by themselves, at the cost of its memory: gradients of all weights.
+        `full` does it in every round, so that a rank holds its share of them only; the others let each rank gather
+        those of all weights until then, which costs memory and spares the network.
         """
         if isinstance(self, FSDPModule):
-            self.set_requires_gradient_sync(due)
+            self.set_requires_gradient_sync(due or self.strategy == "full")
 
 
 def shard(model: LlavaForConditionalGeneration, ranks: Ranks, strategy: Strategy, precision: Precision) -> Learner:
@@ -73,7 +77,7 @@ def shard(model: LlavaForConditionalGeneration, ranks: Ranks, strategy: Strategy
     rank gives those of its part of the loss. Weights and moments stay fp32, as does all of an EfficientNet tower; in
     bf16 the others are fetched and computed with in it, and their gradients summed in fp32. One rank shards nothing.
     """
-    learner = Learner(model, precision, ranks)
+    learner = Learner(model, precision, ranks, strategy)
     if ranks.world == 1:
         return learner.to(ranks.device)
     mesh = _mesh(ranks, strategy)
