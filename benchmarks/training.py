@@ -126,6 +126,7 @@ def speed_of_ours(vlm: Vlm, train: tuple[Part, ...], mixture: Mixture, seed: int
             states=states,
             save_every=10**9,
             stop_at_leap=None,
+            survey=None,
         )
         run_stage(run, stage, fitted(vlm.processor, mixture, limits, "stage"), None)
     steps = [row for row in read_log(out) if row["event"] == "step"][1:]

@@ -47,6 +47,7 @@ def one_stage(
             states=states,
             save_every=10**9,
             stop_at_leap=stop_at_leap,
+            survey=None,
         )
         data = fitted(vlm.processor, mixture, limits, stage.name)
         validated = None if held_out is None else fitted(vlm.processor, held_out, limits, stage.name)

@@ -50,6 +50,7 @@ from gmai_vl.training.arithmetic import (
 )
 from gmai_vl.training.optimizer import make_optimizer
 from gmai_vl.training.precision import autocast
+from gmai_vl.training.survey import survey
 
 STAGES = {"I": ("projector",), "II": ("vision", "projector"), "III": ("vision", "projector", "language")}
 CPU = torch.device("cpu")
@@ -134,20 +135,39 @@ def convolution_backward(grad, x, weight, *others, out_shape=None, **_):
     return 2 * products * sum(others[-1][:2])
 
 
+def attention(query, *_, out_shape=None, **__):
+    """Count scores and what is read by them, those of tokens that come later too."""
+    batch, heads, tokens, width = query
+    return 4 * batch * heads * tokens**2 * width
+
+
+def attention_backward(_, query, *__, out_shape=None, **___):
+    return 2 * attention(query)
+
+
+ATTENTION = {"fp32": "segments", "bf16": "scores"}
+"""How a CPU attends within short segments."""
+
+COUNTS = {
+    torch.ops.aten.convolution_backward: convolution_backward,
+    # PyTorch does not count a CPU's fused attention.
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward,
+}
+
+
 def counted(vlm, batch):
     """Return the operations that PyTorch counts, forward and backward."""
-    vlm.model.model.vision_tower.set_attn_implementation("eager")  # PyTorch does not count a CPU's fused attention
-    with FlopCounterMode(display=False) as forward:
+    with FlopCounterMode(display=False, custom_mapping=COUNTS) as forward:
         loss, _ = loss_sum(vlm.model, batch)
-    mapping = {torch.ops.aten.convolution_backward: convolution_backward}
-    with FlopCounterMode(display=False, custom_mapping=mapping) as backward:
+    with FlopCounterMode(display=False, custom_mapping=COUNTS) as backward:
         if loss.requires_grad:
             loss.backward()
     return forward.get_total_flops(), backward.get_total_flops()
 
 
 def above_the_diagonal(vlm, load):
-    """Return the operations of the scores that the loop over segments computes and then hides, forward."""
+    """Return the operations of the scores of tokens that come later, forward: PyTorch counts them, we do not."""
     text = vlm.model.config.text_config
     width = text.num_attention_heads * getattr(text, "head_dim", text.hidden_size // text.num_attention_heads)
     return 2 * text.num_hidden_layers * width * (load.squares - load.tokens)
@@ -160,11 +180,11 @@ def test_operations_are_those_that_pytorch_counts(kind, stage, folder):
     batch, load = batch_of(vlm, MIXED)
     learn(vlm.model, STAGES[stage])
     forward, backward = counted(vlm, batch)
-    cost = flops_of_step(vlm.model, load, train=STAGES[stage])
+    cost = flops_of_step(survey(vlm.model), load, train=STAGES[stage])
     hidden = above_the_diagonal(vlm, load)
     assert (cost.forward + hidden, cost.backward + 2 * hidden) == (forward, backward)
     assert cost.recompute == 0
-    assert cost == flops_of_step(outline(settings_of(kind, folder)).model, load, train=STAGES[stage])
+    assert cost == flops_of_step(survey(outline(settings_of(kind, folder)).model), load, train=STAGES[stage])
     assert 0.03 < hidden / forward < 0.3
 
 
@@ -175,7 +195,7 @@ def test_recomputed_operations_are_those_that_pytorch_counts(stage, folder):
     checkpointing = {"language", *STAGES[stage]} - {"projector"}
     learn(vlm.model, STAGES[stage], checkpointing)
     _, backward = counted(vlm, batch)
-    cost = flops_of_step(vlm.model, load, train=STAGES[stage], checkpointing=checkpointing)
+    cost = flops_of_step(survey(vlm.model), load, train=STAGES[stage], checkpointing=checkpointing)
     hidden = above_the_diagonal(vlm, load)
     assert cost.recompute + cost.backward + 3 * hidden == backward
     assert cost.forward / 2 < cost.recompute < cost.forward
@@ -187,9 +207,9 @@ def test_text_alone_teaches_no_projector(folder):
     batch, load = batch_of(vlm, [(30, 40, False), (20, 9, False)])
     learn(vlm.model, STAGES["II"])
     assert counted(vlm, batch)[1] == 0
-    cost = flops_of_step(vlm.model, load, train=STAGES["II"], checkpointing=("language",))
+    cost = flops_of_step(survey(vlm.model), load, train=STAGES["II"], checkpointing=("language",))
     assert (cost.backward, cost.recompute) == (0, 0)
-    memory = memory_of_step(vlm.model, Placement(), load, train=STAGES["II"])
+    memory = memory_of_step(survey(vlm.model), Placement(), load, train=STAGES["II"])
     assert (memory.activations, memory.logits) == (0, 0)
 
 
@@ -220,9 +240,9 @@ def test_low_rank_adapters(precision, folder):
     vlm = build_model(settings_of("qwen3", folder), seed=0)
     batch, load = batch_of(vlm, MIXED)
     train, lora = ("projector", "language"), Adapters(parts=("language",), rank=4)
-    placement = Placement(precision=precision, lora=lora, attention="loop")
-    cost = flops_of_step(vlm.model, load, train=train, lora=lora)
-    memory = memory_of_step(vlm.model, placement, load, train=train)
+    placement = Placement(precision=precision, lora=lora, attention=ATTENTION[precision])
+    cost = flops_of_step(survey(vlm.model), load, train=train, lora=lora)
+    memory = memory_of_step(survey(vlm.model), placement, load, train=train)
     learn(vlm.model, train)
     add_adapters(vlm.model.model.language_model, 4)
     vlm.model.lm_head.requires_grad_(False)
@@ -272,22 +292,25 @@ def test_activations_are_what_autograd_keeps(kind, stage, precision, folder):
     vlm = build_model(settings_of(kind, folder), seed=0)
     batch, load = batch_of(vlm, MIXED)
     learn(vlm.model, STAGES[stage])
-    memory = memory_of_step(vlm.model, Placement(precision=precision, attention="loop"), load, train=STAGES[stage])
+    memory = memory_of_step(
+        survey(vlm.model), Placement(precision=precision, attention=ATTENTION[precision]), load, train=STAGES[stage]
+    )
     said = memory.activations + memory.gathered + logarithms(vlm, load)
     assert said == pytest.approx(kept_bytes(vlm.model, batch, precision), rel=0.025)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_fused_attention_keeps_no_scores(precision, folder):
+def test_attention_within_long_segments_keeps_no_scores(precision, folder):
     vlm = build_model(settings_of("qwen2", folder), seed=0)
-    vlm.model.set_attn_implementation({"text_config": "sdpa"})
     batch, load = batch_of(vlm, [(200, 100, True)])
     learn(vlm.model, STAGES["III"])
-    memory = memory_of_step(vlm.model, Placement(precision=precision), load, train=STAGES["III"])
-    said = memory.activations + memory.gathered + logarithms(vlm, load)
+    fused, without, with_scores = (
+        memory_of_step(survey(vlm.model), Placement(precision=precision, attention=way), load, train=STAGES["III"])
+        for way in ("fused", "segments", "scores")
+    )
+    said = without.activations + without.gathered + logarithms(vlm, load)
     assert said == pytest.approx(kept_bytes(vlm.model, batch, precision), rel=0.03)
-    loop = memory_of_step(vlm.model, Placement(precision=precision, attention="loop"), load, train=STAGES["III"])
-    assert loop.activations > 1.5 * memory.activations
+    assert fused.activations < without.activations < 0.7 * with_scores.activations
 
 
 def step(vlm, optimizer, batch, precision):
@@ -318,8 +341,8 @@ def said_and_measured(kind, folder, texts, stage, precision, recomputes):
     batch, load = batch_of(vlm, texts)
     checkpointing = ({"language", *STAGES[stage]} - {"projector"}) if recomputes else set()
     learn(vlm.model, STAGES[stage], checkpointing)
-    placement = Placement(precision=precision, attention="loop", checkpointing=checkpointing)
-    memory = memory_of_step(vlm.model, placement, load, train=STAGES[stage])
+    placement = Placement(precision=precision, attention=ATTENTION[precision], checkpointing=checkpointing)
+    memory = memory_of_step(survey(vlm.model), placement, load, train=STAGES[stage])
     before, most = measured_step(vlm, batch, STAGES[stage], precision)
     assert memory.weights + memory.optimizer == pytest.approx(before, rel=1e-3)
     return before, memory.total - before, most
@@ -330,7 +353,7 @@ def said_and_measured(kind, folder, texts, stage, precision, recomputes):
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_peak_of_a_step(stage, precision, recomputes, folder):
     before, said, measured = said_and_measured("qwen2", folder, MIXED, stage, precision, recomputes)
-    assert before + said == pytest.approx(before + measured, rel=0.06 if recomputes else 0.02)
+    assert before + said == pytest.approx(before + measured, rel=0.08 if recomputes else 0.02)
 
 
 @pytest.mark.parametrize("recomputes", [False, True])
@@ -345,7 +368,7 @@ def test_layers_above_the_features_do_not_learn(folder):
     vlm = build_model(settings_of("qwen2", folder), seed=0)
     batch, load = batch_of(vlm, MIXED)
     learn(vlm.model, STAGES["II"])
-    memory = memory_of_step(vlm.model, Placement(), load, train=STAGES["II"])
+    memory = memory_of_step(survey(vlm.model), Placement(), load, train=STAGES["II"])
     loss_sum(vlm.model, batch)[0].backward()
     learned = sum(weight.numel() for weight in vlm.model.parameters() if weight.grad is not None)
     assert memory.gradients == 4 * learned
@@ -357,7 +380,7 @@ def test_the_model_stays_as_it_is(folder):
     vlm = build_model(settings_of("qwen2", folder), seed=0)
     before = {name: weight.clone() for name, weight in vlm.model.state_dict().items()}
     hooks = [len(module._forward_hooks) for module in vlm.model.modules()]
-    memory_of_step(vlm.model, Placement(), batch_of(vlm, MIXED)[1], train=STAGES["III"])
+    memory_of_step(survey(vlm.model), Placement(), batch_of(vlm, MIXED)[1], train=STAGES["III"])
     assert [len(module._forward_hooks) for module in vlm.model.modules()] == hooks
     assert all(torch.equal(weight, before[name]) for name, weight in vlm.model.state_dict().items())
     assert all(weight.grad is None for weight in vlm.model.parameters())
@@ -373,7 +396,7 @@ def test_shares_of_many_devices(folder):
     outside = total - 4 * layer - tower
 
     def memory(**place):
-        return memory_of_step(model, Placement(**place), load, train=STAGES["III"])
+        return memory_of_step(survey(model), Placement(**place), load, train=STAGES["III"])
 
     alone, full = memory(), memory(devices=8, strategy="full")
     assert (full.weights, full.optimizer) == (total // 2, alone.optimizer // 8)
@@ -383,7 +406,7 @@ def test_shares_of_many_devices(folder):
     assert memory(devices=8, strategy="zero2").gathered == 2 * total
     assert memory(devices=8, strategy="zero2").weights == full.weights
     assert memory(devices=8, strategy="hybrid", devices_per_node=4) == memory(devices=4, strategy="full")
-    assert memory(devices=1, strategy="full") == memory(devices=8, strategy="none") == alone
+    assert memory(devices=1, strategy="full") == memory(devices=8, strategy="hybrid", devices_per_node=1) == alone
     assert memory(devices=8, strategy="full", accumulates=True).gradients > alone.gradients > full.gradients
     # Weights that arrive in bf16 leave nothing between layers in fp32.
     assert full.activations < alone.activations
@@ -396,9 +419,9 @@ def test_the_largest_pack_is_the_last_that_fits(stage, folder):
 
     def total(length):
         load = load_of([length], images=2, supervised=int(0.5 * (length - 2 * 64)))
-        return memory_of_step(model, placement, load, train=STAGES[stage]).total
+        return memory_of_step(survey(model), placement, load, train=STAGES[stage]).total
 
-    pack = partial(largest_pack, model, placement, train=STAGES[stage], images=2, supervised=0.5)
+    pack = partial(largest_pack, survey(model), placement, train=STAGES[stage], images=2, supervised=0.5)
     longest = pack(400_000_000)
     assert longest % 256 == 0
     assert total(longest) <= USABLE * 400_000_000 < total(longest + 256)
@@ -417,4 +440,4 @@ def test_a_model_whose_cost_cannot_be_told_is_refused(config, why):
     with torch.device("meta"):
         model = LlavaForConditionalGeneration(LlavaConfig(vision_config=vision, text_config=text))
     with pytest.raises(UserError, match=why):
-        flops_of_step(model, load_of([9], images=0, supervised=3), train=["language"])
+        flops_of_step(survey(model), load_of([9], images=0, supervised=3), train=["language"])

@@ -61,6 +61,10 @@ def train_here(base: Path) -> None:
     train(read_recipe(base / "recipe.yaml"), base=base)
 
 
+def train_again(base: Path) -> None:
+    train(read_recipe(base / "recipe.yaml", ["out=again"]), base=base)
+
+
 def test_what_is_planned_is_what_is_done(base: Path) -> None:
     stages, shown = planned(base)
     run_ranks(1, train_here, base)
@@ -81,6 +85,19 @@ def test_what_is_planned_is_what_is_done(base: Path) -> None:
     # Two layers; q, k, v, o, gate, up, down from 64 or 128 to 64, 32 or 128 numbers; rank 4.
     of_a_layer = 4 * ((64 + 64) + 2 * (64 + 32) + (64 + 64) + 3 * (64 + 128))
     assert stages[1]["learns"]["language"] == 2 * of_a_layer
+
+
+def test_memory_is_less_on_more_devices_and_operations_are_those_that_the_log_counts(base: Path) -> None:
+    (one, *_), shown = planned(base)
+    (four, *_), _ = planned(base, "--devices", "4")
+    parts = {name: count for name, count in one["memory"].items() if name != "total"}
+    assert one["memory"]["total"] == sum(parts.values())
+    assert f"{one['memory']['total'] / 2**20:,.0f}" in shown
+    assert one["memory"]["weights"] == 4 * one["parameters"]
+    assert four["memory"]["weights"] == one["parameters"]
+    run_ranks(1, train_again, base)
+    steps = [row for row in read_log(base / "again") if row["event"] == "step" and row["stage"] == "align"]
+    assert one["flops"] == pytest.approx(sum(row["flops_per_second"] * row["seconds"] for row in steps))
 
 
 def test_the_numbers_of_packs_add_up(base: Path) -> None:

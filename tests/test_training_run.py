@@ -101,6 +101,8 @@ def test_the_log_has_every_step_with_its_learning_rate_and_speed(base: Path) -> 
         assert row["tokens_per_second"] * row["seconds"] == pytest.approx(row["tokens"])
         assert row["samples_per_second"] * row["seconds"] == pytest.approx(row["samples"])
         assert row["gradient_norm"] > 0
+        assert 1e6 < row["flops_per_second"] < 1e13
+        assert row["peak_memory_bytes"] > 1e8
     (validation,) = log(base, "validation")
     assert (validation["stage"], validation["step"], validation["samples"]) == ("instruct", 3, 4)
     assert math.isfinite(validation["loss"])

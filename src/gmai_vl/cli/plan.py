@@ -1,5 +1,6 @@
 """`gmai plan`: what a train recipe would do, before it does it."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,9 +18,11 @@ def plan(
         list[str],
         typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe; may stand several times."),
     ] = [],  # noqa: B006  typer copies it
+    devices: Annotated[int, typer.Option(min=1, help="Devices to spread the model over.")] = 1,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Estimate memory for GPUs, not for a CPU.")] = False,
     json: JsonFile = None,
 ) -> None:
-    """Tell what a recipe would do: samples, tokens, packs and how full they are, steps, what learns.
+    """Tell what a recipe would do: samples, tokens, packs and how full they are, steps, what learns, memory.
 
     Reads corpora and tokenizer, and keeps the tokens for `gmai train`; loads no weights and needs no GPU.
 
@@ -29,7 +32,7 @@ def plan(
     from gmai_vl.training import read_recipe
     from gmai_vl.training.plan import as_json
 
-    stages = make_plan(read_recipe(recipe, overrides), recipe.parent)
+    stages = make_plan(read_recipe(recipe, overrides), recipe.parent, devices=devices, on_gpu=gpu)
     print_table("stage", {stage.name: _lines(stage) for stage in stages})
     write_result(json, {"stages": as_json(stages)})
 
@@ -56,4 +59,9 @@ def _lines(stage: "StagePlan") -> dict[str, str]:
     lines |= {"steps": f"{stage.steps:,}", "  epochs": f"{stage.epochs:.2f}"}
     lines |= {"parameters": f"{stage.parameters:,}"}
     lines |= {f"  {part} learns": f"{count:,}" for part, count in stage.learns.items()}
+    if stage.flops is not None:
+        lines["operations an epoch"] = f"{stage.flops:.2e}"
+    if stage.memory is not None:
+        lines["memory a device, MiB"] = f"{stage.memory.total / 2**20:,.0f}"
+        lines |= {f"  {name}": f"{count / 2**20:,.0f}" for name, count in asdict(stage.memory).items()}
     return lines

@@ -5,13 +5,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from transformers import LlavaForConditionalGeneration
+import torch
 
 from gmai_vl.training.precision import Precision
-from gmai_vl.training.recipe import Part
-from gmai_vl.training.survey import Layer, Survey, survey
-
-Strategy = Literal["none", "full", "hybrid", "zero2"]
+from gmai_vl.training.recipe import Part, Strategy
+from gmai_vl.training.survey import Layer, Survey
 
 Mode = Literal["frozen", "adapters", "all"]
 """Which weights of a layer learn."""
@@ -31,6 +29,12 @@ PEAK_FLOPS = {
     "NVIDIA GeForce RTX 4090": 165e12,
 }
 """Operations per second that a device can do at most, by the name that `torch.cuda.get_device_name` gives."""
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """Return the operations a second that a device can do at most, in bf16; None where that is not known."""
+    return PEAK_FLOPS.get(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+
 
 USABLE = 0.92
 """Share of a device's memory that tensors can fill: CUDA's own context, workspaces and gaps take the rest."""
@@ -76,8 +80,8 @@ class Placement:
     """Where a model trains, and in which form."""
 
     devices: int = 1
-    strategy: Strategy = "none"
-    """none: a whole model on each device. full: weights, gradients and optimizer shared out over all devices, layers
+    strategy: Strategy = "full"
+    """full: weights, gradients and optimizer shared out over all devices, layers
     gathered when they are needed (FSDP2). hybrid: the same within a node, nodes hold copies. zero2: as full, but
     gathered weights stay until the backward pass is over."""
 
@@ -89,8 +93,9 @@ class Placement:
     """Parts whose layers keep their input only and are computed again in the backward pass."""
 
     lora: Adapters = NO_ADAPTERS
-    attention: Literal["fused", "loop"] = "fused"
-    """Of the language model. fused: no scores are kept. loop: those of every segment are, as on a CPU."""
+    attention: Literal["fused", "segments", "scores"] = "fused"
+    """Of the language model. fused: one kernel for all segments. On a CPU they are taken one by one, which copies keys,
+    values and what comes of them: segments. There, in bf16, the scores of short ones are kept too: scores."""
 
     accumulates: bool = False
     """Shared-out gradients are added up over the devices in the last micro-batch of a step only; until then each device
@@ -99,8 +104,6 @@ class Placement:
     @property
     def shards(self) -> int:
         """Devices that a model's weights are shared out over."""
-        if self.strategy == "none":
-            return 1
         return min(self.devices, self.devices_per_node) if self.strategy == "hybrid" else self.devices
 
     @property
@@ -171,7 +174,7 @@ class Memory:
 
 
 def flops_of_step(
-    model: LlavaForConditionalGeneration,
+    numbers: Survey,
     load: Load,
     *,
     train: Collection[Part],
@@ -182,12 +185,12 @@ def flops_of_step(
 
     Counted are the products of linear layers, convolutions and attention, the last causally within segments, and logits
     at supervised positions alone. Backward takes one product for the gradient of a matrix that learns, and one for that
-    of its input where something before it learns; attention takes twice its forward. `model` is one without adapters
-    in it: they are added by `lora`.
+    of its input where something before it learns; attention takes twice its forward. `numbers` are of a model without
+    adapters: they are added by `lora`.
     """
     forward = backward = recompute = 0
     flows = False
-    for layer in survey(model).layers:
+    for layer in numbers.layers:
         units = _units(layer, load)
         mode = _mode(layer, train, lora)
         if not units:
@@ -216,17 +219,11 @@ def flops_of_step(
     return Flops(forward=forward, backward=backward, recompute=recompute)
 
 
-def memory_of_step(
-    model: LlavaForConditionalGeneration, placement: Placement, load: Load, *, train: Collection[Part]
-) -> Memory:
+def memory_of_step(numbers: Survey, placement: Placement, load: Load, *, train: Collection[Part]) -> Memory:
     """Return what a step that learns the parts `train` takes on each device; `load` is its largest micro-batch.
 
-    `model` is one without adapters in it: they are added by `placement`.
+    `numbers` are of a model without adapters: they are added by `placement`.
     """
-    return _memory(survey(model), placement, load, train)
-
-
-def _memory(numbers: Survey, placement: Placement, load: Load, train: Collection[Part]) -> Memory:
     layers = numbers.layers
     new = [_adapters(layer, train, placement.lora) for layer in layers]
     held = [layer.parameters + own for layer, own in zip(layers, new, strict=True)]
@@ -312,7 +309,7 @@ def _kept(layer: Layer, mode: Mode, placement: Placement, load: Load) -> int:
     """
     size, stream = placement.size, placement.stream
     units = _units(layer, load)
-    loops = placement.attention == "loop" and layer.unit == "token"
+    loops = placement.attention != "fused" and layer.unit == "token"
     per_unit = stream * layer.layer_norms + 4 * (layer.rms_norms + layer.maps) + size * layer.activations
     if mode == "all":
         per_unit += stream * layer.rms_norms
@@ -330,7 +327,10 @@ def _kept(layer: Layer, mode: Mode, placement: Placement, load: Load) -> int:
     for attention in layer.attentions:
         if not attention.learnable:
             continue
-        if loops:
+        if loops and placement.attention == "segments":
+            # Queries, keys and values for each head, what comes of them, and a sum for each row of scores.
+            per_unit += attention.rows * (4 * size * attention.width + 4 * attention.heads)
+        elif loops:
             # Queries; keys and values for each head; scores, in bf16 once more, and a mask for all heads.
             per_unit += 3 * size * attention.width * attention.rows
             scores += load.squares * (attention.heads * (6 if size == 2 else 4) + 1)
@@ -341,7 +341,7 @@ def _kept(layer: Layer, mode: Mode, placement: Placement, load: Load) -> int:
 
 
 def largest_pack(
-    model: LlavaForConditionalGeneration,
+    numbers: Survey,
     placement: Placement,
     device_bytes: int,
     *,
@@ -354,13 +354,12 @@ def largest_pack(
     A pack shows `images` images, or as many as it has room for; of its other tokens the share `supervised` is. It is
     one segment, the worst case. None where not even 256 tokens fit.
     """
-    numbers = survey(model)
 
     def fits(length: int) -> bool:
         shown = min(images, length // numbers.image_tokens)
         answers = int(supervised * (length - shown * numbers.image_tokens))
         load = load_of([length], images=shown, supervised=answers)
-        return _memory(numbers, placement, load, train).total <= USABLE * device_bytes
+        return memory_of_step(numbers, placement, load, train=train).total <= USABLE * device_bytes
 
     most = bisect_left(range(PACK_STEP, MOST_TOKENS + 1, PACK_STEP), True, key=lambda length: not fits(length))
     return most * PACK_STEP or None

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from gmai_vl.foundation import say, stable_rng
 from gmai_vl.model import Vlm, loss_sum, words_loss_sum
+from gmai_vl.training.arithmetic import NO_ADAPTERS, Adapters, flops_of_step, load_of, peak_flops
+from gmai_vl.training.batches import Step
 from gmai_vl.training.feed import image_loader, micro_batches
-from gmai_vl.training.fit import Fit, StepSize, packs_of, plan_steps, step_size
+from gmai_vl.training.fit import Fit, Sizes, StepSize, packs_of, plan_steps, step_size
 from gmai_vl.training.gradients import backward, fed, slots_of
 from gmai_vl.training.health import REMEMBERED_LOSSES, peak_memory, stop_if_ill
 from gmai_vl.training.modes import set_modes
@@ -19,6 +21,7 @@ from gmai_vl.training.recipe import Stage
 from gmai_vl.training.schedule import learning_rate_factor
 from gmai_vl.training.sharding import Learner, Loss
 from gmai_vl.training.state import StateWriter, load_state, seed_chance
+from gmai_vl.training.survey import Survey
 from gmai_vl.training.telemetry import RunLog, duration, step_display
 from gmai_vl.training.validation import validate
 from gmai_vl.training.words import telling_words
@@ -43,6 +46,9 @@ class Run:
 
     stop_at_leap: float | None
     """Times the usual loss that stop the run."""
+
+    survey: Survey | None
+    """What the model costs, adapters apart; None for one of which that is not known."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -165,6 +171,7 @@ def run_stage(run: Run, stage: Stage, fit: Fit, held_out: Fit | None, state: Pat
                 samples_per_second=size.samples / seconds,
                 tokens_per_second=size.tokens / seconds,
                 peak_memory_bytes=peak_memory(ranks.device),
+                **_speed(run, stage, fit.sizes, step, seconds),
             )
             show(totals.steps, totals.note(len(plan)))
             improved = False
@@ -192,6 +199,25 @@ def run_stage(run: Run, stage: Stage, fit: Fit, held_out: Fit | None, state: Pat
             say(f"{stage.name}: keeps the weights after step {totals.best_step}, with the lowest validation loss")
     learner.eval()
     return totals
+
+
+def _speed(run: Run, stage: Stage, sizes: Sizes, step: Step, seconds: float) -> dict[str, float]:
+    """Return operations a second, without what is computed again, and their share of what the devices can do (MFU).
+
+    Empty where the cost of the model is not known; without MFU where that of the device is not.
+    """
+    if run.survey is None:
+        return {}
+    chosen = [index for micro in step for index in micro]
+    load = load_of(
+        sizes.tokens_N[chosen].tolist() if stage.objective == "text" else [],
+        images=int(sizes.images_N[chosen].sum()),
+        supervised=int(sizes.supervised_N[chosen].sum()),
+    )
+    adapters = Adapters(parts=stage.lora.parts, rank=stage.lora.rank) if stage.lora else NO_ADAPTERS
+    speed = flops_of_step(run.survey, load, train=stage.train, lora=adapters).model / seconds
+    peak = peak_flops(run.learner.ranks.device)
+    return {"flops_per_second": speed} | ({"mfu": speed / (peak * run.learner.ranks.world)} if peak else {})
 
 
 def _loss(run: Run, stage: Stage, fit: Fit) -> Loss:

@@ -10,12 +10,28 @@ import numpy as np
 from gmai_vl.corpus import Corpus
 from gmai_vl.model import Vlm, count_parameters, outline, set_trainable
 from gmai_vl.training.adapters import add_adapters, freeze_all_but_adapters
+from gmai_vl.training.arithmetic import (
+    NO_ADAPTERS,
+    Adapters,
+    Load,
+    Memory,
+    Placement,
+    flops_of_step,
+    load_of,
+    memory_of_step,
+)
+from gmai_vl.training.batches import Steps
 from gmai_vl.training.fit import Fit, fitted, packs_of, plan_steps
 from gmai_vl.training.mixture import training_mixture
 from gmai_vl.training.packing import Packs
+from gmai_vl.training.precision import Precision
 from gmai_vl.training.recipe import Stage, TrainRecipe
 from gmai_vl.training.run import placed
-from gmai_vl.training.tokens import TokenStore, open_tokens
+from gmai_vl.training.survey import survey_if_known
+from gmai_vl.training.tokens import open_tokens
+
+STEPS_LOOKED_AT = 200
+"""So many steps are searched for the largest micro-batch."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,40 +83,92 @@ class StagePlan:
     parameters: int
     """Of the whole model, frozen ones too."""
 
+    memory: Memory | None
+    """Of the largest micro-batch on each device; None for a model that the estimate does not know."""
 
-def plan(recipe: TrainRecipe, base: Path) -> list[StagePlan]:
-    """Return what each stage of `recipe`, whose paths are relative to `base`, would do.
+    flops: int | None
+    """Floating point operations of an epoch, without what is computed again; None likewise."""
+
+
+def plan(recipe: TrainRecipe, base: Path, *, devices: int = 1, on_gpu: bool = False) -> list[StagePlan]:
+    """Return what each stage of `recipe`, whose paths are relative to `base`, would do on so many `devices`.
 
     Reads the corpora and the tokenizer and makes the token stores; no weight is loaded. Filters by what an earlier
     stage has learnt cannot be applied. Raises UserError as `train` would.
     """
     vlm = outline(placed(recipe.model, base))
+    numbers = survey_if_known(vlm)
     names = dict.fromkeys(part.corpus for stage in recipe.stages for part in stage.mixture)
     stores = {name: open_tokens(Corpus((base / name).resolve()), vlm.processor) for name in names}
-    return [_stage_plan(recipe, stage, stores, base) for stage in recipe.stages]
+    precision: Precision = "fp32" if recipe.precision == "fp32" else "bf16"
+    plans = []
+    for stage in recipe.stages:
+        fit = fitted(vlm.processor, training_mixture(stage, stores, recipe.seed), recipe.pack_limits, stage.name)
+        packs = packs_of(fit.sizes, recipe.pack_limits, recipe.seed)
+        steps = plan_steps(stage, fit.sizes, packs, recipe.seed)
+        adapters = Adapters(parts=stage.lora.parts, rank=stage.lora.rank) if stage.lora else NO_ADAPTERS
+        placement = Placement(
+            devices=devices,
+            strategy=recipe.strategy,
+            precision=precision,
+            checkpointing=stage.gradient_checkpointing,
+            lora=adapters,
+            attention="fused" if on_gpu else "segments" if precision == "fp32" else "scores",
+            accumulates=recipe.strategy != "full",
+        )
+        memory = flops = None
+        if numbers:
+            memory = memory_of_step(numbers, placement, _largest(fit, steps), train=stage.train)
+            flops = flops_of_step(numbers, _whole(fit), train=stage.train, lora=adapters).model
+        plans.append(
+            StagePlan(
+                name=stage.name,
+                samples=len(fit.mixture),
+                left_out=len(fit.left_out),
+                cut=len(fit.cut),
+                tokens=int(fit.sizes.tokens_N.sum()),
+                supervised_tokens=int(fit.sizes.supervised_N.sum()),
+                images=int(fit.sizes.images_N.sum()),
+                longest=int(fit.sizes.tokens_N.max()),
+                packs=None if packs is None else _pack_plan(fit, packs, recipe.pack_length),
+                steps=len(steps),
+                epochs=len(steps) / steps.per_epoch,
+                learns=_learns(outline(placed(recipe.model, base)), stage, recipe.seed),
+                parameters=sum(count.total for count in count_parameters(vlm.model).values()),
+                memory=memory,
+                flops=flops,
+            )
+        )
+    return plans
 
 
-def _stage_plan(recipe: TrainRecipe, stage: Stage, stores: Mapping[str, TokenStore], base: Path) -> StagePlan:
-    vlm = outline(placed(recipe.model, base))
-    mixture = training_mixture(stage, stores, recipe.seed)
-    fit = fitted(vlm.processor, mixture, recipe.pack_limits, stage.name)
-    packs = packs_of(fit.sizes, recipe.pack_limits, recipe.seed)
-    steps = plan_steps(stage, fit.sizes, packs, recipe.seed)
-    learns = _learns(vlm, stage, recipe.seed)
-    return StagePlan(
-        name=stage.name,
-        samples=len(fit.mixture),
-        left_out=len(fit.left_out),
-        cut=len(fit.cut),
-        tokens=int(fit.sizes.tokens_N.sum()),
-        supervised_tokens=int(fit.sizes.supervised_N.sum()),
+def _whole(fit: Fit) -> Load:
+    """Return the load of all samples of an epoch."""
+    tokens_N = fit.sizes.tokens_N
+    return Load(
+        tokens=int(tokens_N.sum()),
+        squares=int((tokens_N**2).sum()),
         images=int(fit.sizes.images_N.sum()),
-        longest=int(fit.sizes.tokens_N.max()),
-        packs=None if packs is None else _pack_plan(fit, packs, recipe.pack_length),
-        steps=len(steps),
-        epochs=len(steps) / steps.per_epoch,
-        learns=learns,
-        parameters=sum(count.total for count in count_parameters(vlm.model).values()),
+        supervised=int(fit.sizes.supervised_N.sum()),
+    )
+
+
+def _largest(fit: Fit, steps: Steps) -> Load:
+    """Return a load as large as the micro-batches of the first steps have it, each number for itself."""
+    loads = [
+        load_of(
+            fit.sizes.tokens_N[list(micro)].tolist(),
+            images=int(fit.sizes.images_N[list(micro)].sum()),
+            supervised=int(fit.sizes.supervised_N[list(micro)].sum()),
+        )
+        for number in range(min(len(steps), STEPS_LOOKED_AT))
+        for micro in steps[number]
+    ]
+    return Load(
+        tokens=max(load.tokens for load in loads),
+        squares=max(load.squares for load in loads),
+        images=max(load.images for load in loads),
+        supervised=max(load.supervised for load in loads),
     )
 
 
@@ -129,4 +197,7 @@ def _pack_plan(fit: Fit, packs: Packs, length: int) -> PackPlan:
 
 def as_json(plans: Sequence[StagePlan]) -> list[dict[str, Any]]:
     """Return plans as JSON can hold them."""
-    return [asdict(stage) for stage in plans]
+    return [
+        asdict(stage) | {"memory": stage.memory and asdict(stage.memory) | {"total": stage.memory.total}}
+        for stage in plans
+    ]

@@ -27,6 +27,7 @@ from gmai_vl.training.recipe import RESERVED_NAMES, Stage, TrainRecipe
 from gmai_vl.training.resume import RUN, Start, describe, find_start, write_description
 from gmai_vl.training.sharding import Learner, shard, whole_weights
 from gmai_vl.training.state import StateWriter
+from gmai_vl.training.survey import survey_if_known
 from gmai_vl.training.telemetry import RunLog, cut_log
 from gmai_vl.training.tokens import TokenStore, open_tokens
 from gmai_vl.training.validation import confidences
@@ -64,6 +65,7 @@ def _train(recipe: TrainRecipe, ranks: Ranks, base: Path, *, overwrite: bool, re
     if start.stage:
         settings = ModelSettings(init=str(out / recipe.stages[start.stage - 1].name))
     vlm = build_model(settings, seed=recipe.seed)
+    numbers = survey_if_known(vlm)
     stores = _stores(corpora, vlm, ranks)
     # The data of all stages first: a mistake in the last one must not show after hours.
     data = [_data(recipe, stage, stores, vlm) for stage in recipe.stages[start.stage :]]
@@ -96,6 +98,7 @@ def _train(recipe: TrainRecipe, ranks: Ranks, base: Path, *, overwrite: bool, re
                 states=states,
                 save_every=recipe.state.every,
                 stop_at_leap=recipe.stop_at_leap,
+                survey=numbers,
             )
             if any(part.min_confidence is not None for part in stage.mixture):
                 fit = _confident(run, recipe, stage, stores)

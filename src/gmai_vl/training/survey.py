@@ -11,7 +11,8 @@ from transformers import LlavaForConditionalGeneration, LlavaModel, PreTrainedMo
 from transformers.activations import QuickGELUActivation
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from gmai_vl.foundation import UserError
+from gmai_vl.foundation import UserError, say
+from gmai_vl.model import Vlm
 from gmai_vl.training.recipe import Part
 
 Unit = Literal["image", "token", "answer"]
@@ -152,6 +153,15 @@ def survey(model: LlavaForConditionalGeneration) -> Survey:
         Layer(part="language", unit="answer", repeats=False, parameters=own, learnable=own, products=[matrix])
     )
     return Survey(layers=layers, image_tokens=image_tokens, vocabulary=head.out_features, is_tied=is_tied)
+
+
+def survey_if_known(vlm: Vlm) -> Survey | None:
+    """Return the survey of a model; None, and a word to the user, for one that cannot be surveyed."""
+    try:
+        return survey(vlm.model)
+    except UserError as error:
+        say(f"memory and operations are not estimated: {error}")
+        return None
 
 
 def _check_language(language: PreTrainedModel) -> None:
