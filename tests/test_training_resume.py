@@ -3,19 +3,22 @@
 import json
 import os
 import random
+import resource
 import signal
 import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 from many_ranks import outcomes
+from PIL import Image
 
-from gmai_vl.corpus import build
+from gmai_vl.corpus import Corpus, build
 from gmai_vl.foundation import UserError
 from gmai_vl.training import read_recipe, train
-from gmai_vl.training.telemetry import RunLog
+from gmai_vl.training.telemetry import RunLog, read_log
 
 RECIPE = """\
 name: trial
@@ -161,6 +164,62 @@ def test_states_are_saved_on_the_way_and_the_last_ones_kept(base: Path, whole: d
     )
     outcomes(1, train_and_die, base, "stopped", ("event", last_step, 0))
     assert sorted(entry.name for entry in (base / "stopped" / "state").iterdir()) == ["instruct-4", "instruct-6"]
+
+
+def train_with_little_room(base: Path) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    train(read_recipe(base / "recipe.yaml", ["out=full", "state.every=100"]), base=base, resume=True)
+
+
+def test_a_disk_that_is_full_when_a_checkpoint_is_saved_stops_a_training_that_can_go_on_later(
+    base: Path, whole: object
+) -> None:
+    (ended,) = outcomes(1, train_with_little_room, base)
+    line = ended.error.strip().splitlines()[-1]
+    assert "UserError: " in line
+    assert f"{base}/full/align: the checkpoint cannot be saved: " in line
+    assert sorted(entry.name for entry in (base / "full").iterdir()) == ["log.jsonl", "run.json", "tensorboard"]
+    for outcome in outcomes(1, train_and_die, base, "full", NEVER):
+        assert outcome.code == 0, outcome.error
+    assert weights(base, "full") == weights(base, "whole-1")
+    assert events(base, "full") == events(base, "whole-1")
+
+
+def write_much(out: Path) -> None:
+    with RunLog(out) as log:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, resource.RLIM_INFINITY))
+        for number in range(1000):
+            log.write("step", "trial", number, loss=1.0)
+
+
+def test_a_disk_that_is_full_when_the_log_is_written_is_told(tmp_path: Path) -> None:
+    (ended,) = outcomes(1, write_much, tmp_path)
+    assert f"UserError: {tmp_path}/log.jsonl: cannot be written: File too large; make room" in ended.error
+    assert 10 < len(read_log(tmp_path)) < 1000
+
+
+def changed_image(corpus: Corpus, name: str) -> Path:
+    path = corpus.path / "images" / name[:2] / f"{name}.png"
+    Image.fromarray(np.zeros((64, 64), np.uint8)).save(path)
+    return path
+
+
+def test_an_image_that_changed_or_went_stops_the_run_where_it_is_needed_and_it_goes_on_once_it_is_back(
+    base: Path, whole: object
+) -> None:
+    corpus = Corpus(base / "corpus")
+    (name,) = corpus.samples(split="train", subsets=["caption"])[0].images
+    before = (corpus.path / "images" / name[:2] / f"{name}.png").read_bytes()
+    path = changed_image(corpus, name)
+    recipe = read_recipe(base / "recipe.yaml", ["out=ill"])
+    with pytest.raises(UserError, match=f"{name}.png: this image of the corpus holds other pixels than its name says"):
+        train(recipe, base=base)
+    path.unlink()
+    with pytest.raises(UserError, match=f"{name}.png: this image of the corpus is missing"):
+        train(recipe, base=base, resume=True)
+    path.write_bytes(before)
+    train(recipe, base=base, resume=True)
+    assert weights(base, "ill") == weights(base, "whole-1")
 
 
 def test_resuming_another_training_is_refused_and_names_what_differs(base: Path, whole: object) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from gmai_vl.corpus import Corpus
 from gmai_vl.foundation import UserError, is_inside, say
@@ -127,7 +128,13 @@ def _save(run: Run, stage: Stage, path: Path, facts: Mapping[str, Any]) -> None:
     if run.learner.ranks.is_main:
         if stage.lora:
             weights = merged(weights, stage.lora)
-        save_model(run.vlm, path, weights=weights, provenance=dict(facts), card=model_card(facts))
+        try:
+            save_model(run.vlm, path, weights=weights, provenance=dict(facts), card=model_card(facts))
+        except (OSError, SafetensorError) as error:
+            raise UserError(
+                f"{path}: the checkpoint cannot be saved: {error}; the last training state is whole, make room and go "
+                "on with --resume"
+            ) from error
         run.states.clear()
         say(f"{stage.name}: saved to {path}")
 

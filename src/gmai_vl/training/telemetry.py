@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from gmai_vl.foundation import say, write_text
+from gmai_vl.foundation import UserError, say, write_text
 from gmai_vl.foundation.progress import SECONDS_BETWEEN_LINES
 
 LOG = "log.jsonl"
@@ -47,8 +47,13 @@ class RunLog:
         if self._lines is None:
             return
         row = {"event": event, "stage": stage, "step": step, **values, "time": datetime.now(UTC).isoformat()}
-        self._lines.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-        self._lines.flush()
+        try:
+            self._lines.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+            self._lines.flush()
+        except OSError as error:
+            raise UserError(
+                f"{self._lines.name}: cannot be written: {error.strerror}; make room and go on with --resume"
+            ) from error
         self._show(row)
 
     def _show(self, row: dict[str, Any]) -> None:
