@@ -8,10 +8,10 @@ import pytest
 import torch
 from many_ranks import outcomes
 from one_stage import learner_of
+from phantoms import build_phantoms
 from safetensors.torch import load_file
 from torch import nn
 
-from gmai_vl.corpus import build
 from gmai_vl.foundation import UserError
 from gmai_vl.model import Encoded, ModelSettings, Vlm, build_model, collate, load_model, loss_sum, save_model
 from gmai_vl.training import TrainRecipe, train
@@ -84,11 +84,7 @@ def stage(**changes: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("adapters")
-    (folder / "data.yaml").write_text(
-        "name: phantoms\nlanguages: {en: 1}\nsplit: {train: 0.5, val: 0.25, test: 0.25}\n"
-        "sources: [{name: phantom, format: phantom, patients: 2, license: Apache-2.0}]\n"
-    )
-    build(folder / "data.yaml", folder / "corpus")
+    build_phantoms(folder)
     return folder
 
 

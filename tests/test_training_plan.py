@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from many_ranks import run_ranks
+from phantoms import build_phantoms
 from typer.testing import CliRunner
 
 from gmai_vl.cli import app
-from gmai_vl.corpus import build
 from gmai_vl.model import count_parameters, load_model, set_trainable
 from gmai_vl.training import read_recipe, train
 from gmai_vl.training.telemetry import read_log
@@ -40,11 +40,7 @@ stages:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("plan")
-    (folder / "data.yaml").write_text(
-        "name: phantoms\nlanguages: {en: 1}\nsplit: {train: 0.5, val: 0.25, test: 0.25}\n"
-        "sources: [{name: phantom, format: phantom, patients: 2, license: Apache-2.0}]\n"
-    )
-    build(folder / "data.yaml", folder / "corpus")
+    build_phantoms(folder)
     (folder / "recipe.yaml").write_text(RECIPE)
     return folder
 

@@ -13,9 +13,10 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 from many_ranks import outcomes
+from phantoms import build_phantoms
 from PIL import Image
 
-from gmai_vl.corpus import Corpus, build
+from gmai_vl.corpus import Corpus
 from gmai_vl.foundation import UserError
 from gmai_vl.training import read_recipe, train
 from gmai_vl.training.telemetry import RunLog, read_log
@@ -53,11 +54,7 @@ NEVER: Moment = ("event", 0, 0)
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("resume")
-    (folder / "data.yaml").write_text(
-        "name: phantoms\nlanguages: {en: 1}\nsplit: {train: 0.5, val: 0.25, test: 0.25}\n"
-        "sources: [{name: phantom, format: phantom, patients: 2, license: Apache-2.0}]\n"
-    )
-    build(folder / "data.yaml", folder / "corpus")
+    build_phantoms(folder)
     (folder / "recipe.yaml").write_text(RECIPE)
     return folder
 

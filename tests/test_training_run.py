@@ -10,11 +10,12 @@ import pytest
 import torch
 import typer
 import yaml
+from phantoms import build_phantoms
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from typer.testing import CliRunner
 
 from gmai_vl.cli.train import train as train_command
-from gmai_vl.corpus import Corpus, build
+from gmai_vl.corpus import Corpus
 from gmai_vl.foundation import UserError
 from gmai_vl.model import Request, collate, encode, generate, load_model, loss_sum, parts, prepare_image
 from gmai_vl.records import Sample
@@ -48,11 +49,7 @@ stages:
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a recipe, its corpus, and the training that it describes."""
     folder = tmp_path_factory.mktemp("base")
-    (folder / "data.yaml").write_text(
-        "name: phantoms\nlanguages: {en: 1}\nsplit: {train: 0.5, val: 0.25, test: 0.25}\n"
-        "sources: [{name: phantom, format: phantom, patients: 2, license: Apache-2.0}]\n"
-    )
-    build(folder / "data.yaml", folder / "corpus")
+    build_phantoms(folder)
     (folder / "recipe.yaml").write_text(RECIPE)
     assert command(folder).stdout == f"{folder.resolve() / 'run' / 'final'}\n"
     return folder
