@@ -4,6 +4,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import sys
 from hashlib import sha256
@@ -117,6 +118,7 @@ def whole(base: Path) -> dict[int, tuple[int, int]]:
 def check_moment(base: Path, world: int, moment: Moment) -> None:
     """Kill a training at `moment`, let it go on, and hold the end against that of the one that was not killed."""
     out = f"killed-{world}-{'-'.join(map(str, moment))}"
+    shutil.rmtree(base / out, ignore_errors=True)
     killed = outcomes(world, train_and_die, base, out, moment)
     assert killed[moment[2]].code == -signal.SIGKILL
     for outcome in outcomes(world, train_and_die, base, out, NEVER):
@@ -127,13 +129,12 @@ def check_moment(base: Path, world: int, moment: Moment) -> None:
 
 
 def moments(whole: dict[int, tuple[int, int]], world: int, count: int, seed: int) -> list[Moment]:
-    """Choose moments by chance, of steps and of file operations by turns; of two ranks either may die at an event."""
+    """Choose moments by chance, each once: half of them events, at which either of two ranks may die."""
     rng = random.Random(seed)
     steps, files = whole[world]
-    return [
-        ("event", rng.randint(1, steps), rng.randrange(world)) if number % 2 else ("file", rng.randint(1, files), 0)
-        for number in range(count)
-    ]
+    at_events: list[Moment] = [("event", number, rank) for number in range(1, steps + 1) for rank in range(world)]
+    at_files: list[Moment] = [("file", number, 0) for number in range(1, files + 1)]
+    return [*rng.sample(at_events, count // 2), *rng.sample(at_files, count - count // 2)]
 
 
 @pytest.mark.parametrize("world", [1, 2])

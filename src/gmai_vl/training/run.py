@@ -105,8 +105,9 @@ def _train(recipe: TrainRecipe, ranks: Ranks, base: Path, *, overwrite: bool, re
                 fit = _confident(run, recipe, stage, stores)
             totals = run_stage(run, stage, fit, held_out, start.state if number == start.stage else None)
             records.append(stage_record(stage, fit.mixture, totals))
+            # Before the checkpoint: killed between the two, a stage that is finished would lack its line.
+            log.write("done", stage.name, totals.steps, path=stage.name, seconds=totals.seconds)
             _save(run, stage, out / stage.name, provenance(recipe, origin, precision, records))
-            log.write("saved", stage.name, totals.steps, path=stage.name, seconds=totals.seconds)
             wait_for_all(ranks)
     if ranks.is_main:
         _link(out / "final", recipe.stages[-1].name)
