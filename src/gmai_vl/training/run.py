@@ -57,8 +57,12 @@ def _train(recipe: TrainRecipe, ranks: Ranks, base: Path, *, overwrite: bool, re
     description = describe(recipe, corpora, precision, origin)
     start = find_start(out, recipe, description) if resume else Start()
     if start.stage == len(recipe.stages):
-        say(f"{recipe.name}: is finished, there is nothing to resume")
-        return _link(out / "final", recipe.stages[-1].name) if ranks.is_main else out / "final"
+        if ranks.is_main:
+            say(f"{recipe.name}: is finished, there is nothing to resume")
+            # It may have been killed after the last checkpoint and before these.
+            shutil.rmtree(out / "state", ignore_errors=True)
+            _link(out / "final", recipe.stages[-1].name)
+        return out / "final"
     if recipe.leak_check and ranks.is_main:
         origin["leak_check"] = check_leaks(recipe.leak_check, corpora.values(), base)
 
