@@ -9,6 +9,7 @@ the median over the rounds, and its ratio to the padded default of the same roun
 """
 
 import argparse
+import gc
 import statistics
 import tempfile
 import time
@@ -100,6 +101,7 @@ def stage_of(train: tuple[Part, ...], mixture: list[dict[str, str]]) -> Stage:
 
 def speed(way: str, train: tuple[Part, ...], preset: str, mixture: Mixture, seed: int) -> float:
     """Return the real tokens a second of one pass, with a new model."""
+    gc.collect()  # a Trainer refers to itself, and with it to its model
     vlm = new_model(preset)
     load_image = image_loader(vlm.processor)
     with tempfile.TemporaryDirectory() as folder:

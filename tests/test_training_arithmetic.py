@@ -353,7 +353,9 @@ def said_and_measured(kind, folder, texts, stage, precision, recomputes):
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_peak_of_a_step(stage, precision, recomputes, folder):
     before, said, measured = said_and_measured("qwen2", folder, MIXED, stage, precision, recomputes)
-    assert before + said == pytest.approx(before + measured, rel=0.08 if recomputes else 0.02)
+    # Of a recomputed layer in bf16 a little more is said than is there.
+    bound = {False: 0.02, True: 0.06 if precision == "fp32" else 0.08}[recomputes]
+    assert before + said == pytest.approx(before + measured, rel=bound)
 
 
 @pytest.mark.parametrize("recomputes", [False, True])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,38 @@ def test_the_best_weights_of_a_stage_are_kept_where_the_recipe_asks_for_them(bas
     train(recipe(out=str(tmp_path / "again"), precision="fp32", model=model, stages=[again]), base=base)
     (row,) = [row for row in read_log(tmp_path / "again") if row["event"] == "validation"]
     assert row["loss"] == pytest.approx(min(losses["best"]), rel=1e-5)
+
+
+def test_a_tracker_is_told_the_numbers_of_the_log(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a stand-in for the library, which is not needed for anything else."""
+    (tmp_path / "trackio.py").write_text(
+        "told = []\n"
+        "def init(**options): told.append(options)\n"
+        "def log(values, step): told.append((step, values))\n"
+        "def finish(): told.append('finished')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    train(recipe(out=str(tmp_path / "run"), tracker="trackio"), base=base)
+    begun, *rows, ended = sys.modules["trackio"].told  # type: ignore[attr-defined]
+    assert (begun, ended) == ({"project": "gmai-vl", "name": "t"}, "finished")
+    losses = [values["short/step/loss"] for _, values in rows if "short/step/loss" in values]
+    assert losses == [row["loss"] for row in read_log(tmp_path / "run") if row["event"] == "step"]
+    assert [step for step, _ in rows] == sorted({step for step, _ in rows})
+    assert all(isinstance(value, int | float) for _, values in rows for value in values.values())
+
+
+def test_a_tracker_that_is_not_installed_is_told_before_anything_is_written(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="tracker: wandb is not installed; `pip install wandb`, or leave `tracker` out"):
+        train(recipe(out=str(tmp_path / "run"), tracker="wandb"), base=base)
+    assert not (tmp_path / "run").exists()
+
+
+def test_deterministic_kernels_give_the_weights_that_a_cpu_gives_anyway(base: Path, tmp_path: Path) -> None:
+    exact = train(recipe(out=str(tmp_path / "exact"), deterministic=True), base=base)
+    assert torch.are_deterministic_algorithms_enabled()
+    usual = train(recipe(out=str(tmp_path / "usual")), base=base)
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert weights(exact) == weights(usual)
 
 
 def confidence_of(checkpoint: Path, sample: Sample, corpus: Corpus) -> float:

@@ -1,23 +1,19 @@
 """`gmai plan`: what a train recipe would do, before it does it."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gmai_vl.cli.shared import JsonFile, print_table, write_result
+from gmai_vl.cli.shared import JsonFile, Overrides, TrainRecipeFile, print_table, write_result
 
 if TYPE_CHECKING:
     from gmai_vl.training.plan import StagePlan
 
 
 def plan(
-    recipe: Annotated[Path, typer.Argument(help="Train recipe (YAML), such as recipes/train/smol.yaml.")],
-    overrides: Annotated[
-        list[str],
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe; may stand several times."),
-    ] = [],  # noqa: B006  typer copies it
+    recipe: TrainRecipeFile,
+    overrides: Overrides = [],  # noqa: B006  typer copies it
     devices: Annotated[int, typer.Option(min=1, help="Devices to spread the model over.")] = 1,
     gpu: Annotated[bool, typer.Option("--gpu", help="Estimate memory for GPUs, not for a CPU.")] = False,
     json: JsonFile = None,

@@ -7,6 +7,11 @@ from typing import Annotated, Any
 import typer
 
 CorpusFolder = Annotated[Path, typer.Argument(metavar="CORPUS", help="Folder of a corpus.")]
+TrainRecipeFile = Annotated[Path, typer.Argument(help="Train recipe (YAML), such as recipes/train/smol.yaml.")]
+Overrides = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe; may stand several times."),
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result there as JSON.")]
 
 

@@ -1,17 +1,15 @@
 """`gmai train`: train a model in the stages of a recipe."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from gmai_vl.cli.shared import Overrides, TrainRecipeFile
+
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="Train recipe (YAML), such as recipes/train/smol.yaml.")],
-    overrides: Annotated[
-        list[str],
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe; may stand several times."),
-    ] = [],  # noqa: B006  typer copies it
+    recipe: TrainRecipeFile,
+    overrides: Overrides = [],  # noqa: B006  typer copies it
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Remove an earlier run from the output folder.")
     ] = False,

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from gmai_vl.training.precision import Precision
-from gmai_vl.training.recipe import Part, Strategy
+from gmai_vl.training.recipe import Part, Stage, Strategy
 from gmai_vl.training.survey import Layer, Survey
 
 Mode = Literal["frozen", "adapters", "all"]
@@ -58,6 +58,16 @@ class Load:
     """Tokens that the loss looks at."""
 
 
+def together(loads: Collection[Load]) -> Load:
+    """Return several loads as one."""
+    return Load(
+        tokens=sum(load.tokens for load in loads),
+        squares=sum(load.squares for load in loads),
+        images=sum(load.images for load in loads),
+        supervised=sum(load.supervised for load in loads),
+    )
+
+
 def load_of(segments: Sequence[int], *, images: int, supervised: int) -> Load:
     """Return the load of conversations of these token counts."""
     squares = sum(length**2 for length in segments)
@@ -73,6 +83,11 @@ class Adapters:
 
 
 NO_ADAPTERS = Adapters()
+
+
+def adapters_of(stage: Stage) -> Adapters:
+    """Return the adapters that a stage trains."""
+    return Adapters(parts=stage.lora.parts, rank=stage.lora.rank) if stage.lora else NO_ADAPTERS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,7 +1,8 @@
 """Before the first step: which samples of a mixture go into the model, how large they are, and in which steps."""
 
-# N samples
+# N samples · M some of them
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from transformers import LlavaProcessor
 
 from gmai_vl.foundation import UserError
 from gmai_vl.model import IGNORED, cut_to
+from gmai_vl.training.arithmetic import Load
 from gmai_vl.training.batches import Step, Steps, pack_steps, sample_steps
 from gmai_vl.training.mixture import Mixture
 from gmai_vl.training.packing import PackLimits, Packs, pack
@@ -48,20 +50,6 @@ class Fit:
 
     cut: Mixture
     """Samples of `mixture` that lose the end of an answer."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepSize:
-    """How much goes through the model in one step."""
-
-    samples: int
-    tokens: int
-    """Text and image tokens."""
-
-    supervised_tokens: int
-    """Tokens that the loss looks at."""
-
-    images: int
 
 
 def fitted(processor: LlavaProcessor, mixture: Mixture, limits: PackLimits | None, stage: str) -> Fit:
@@ -119,12 +107,17 @@ def plan_steps(stage: Stage, sizes: Sizes, packs: Packs | None, seed: int) -> St
     )
 
 
-def step_size(step: Step, sizes: Sizes) -> StepSize:
-    """Add up the samples of a step."""
-    chosen = [index for micro in step for index in micro]
-    return StepSize(
-        samples=len(chosen),
-        tokens=int(sizes.tokens_N[chosen].sum()),
-        supervised_tokens=int(sizes.supervised_N[chosen].sum()),
+def load_of_samples(sizes: Sizes, chosen: Sequence[int] | slice = slice(None)) -> Load:
+    """Return what some samples are for the model, all by default."""
+    tokens_M = sizes.tokens_N[chosen]
+    return Load(
+        tokens=int(tokens_M.sum()),
+        squares=int((tokens_M**2).sum()),
         images=int(sizes.images_N[chosen].sum()),
+        supervised=int(sizes.supervised_N[chosen].sum()),
     )
+
+
+def loads_of(step: Step, sizes: Sizes) -> list[Load]:
+    """Return what each micro-batch of a step is for the model."""
+    return [load_of_samples(sizes, list(micro)) for micro in step]

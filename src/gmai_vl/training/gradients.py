@@ -7,24 +7,23 @@ import torch
 from numpy.typing import NDArray
 
 from gmai_vl.model import Batch, answers
+from gmai_vl.training.arithmetic import Load
 from gmai_vl.training.batches import MicroBatch, Step
 from gmai_vl.training.dealing import Slot, deal
-from gmai_vl.training.fit import Sizes
+from gmai_vl.training.fit import Sizes, loads_of
 from gmai_vl.training.ranks import Ranks, total
 from gmai_vl.training.sharding import Learner, Loss
 
 
-def slots_of(step: Step, sizes: Sizes, ranks: Ranks) -> list[Slot]:
-    """Return what this rank does in each round of `step`."""
-    tokens = [int(sizes.tokens_N[list(micro)].sum()) for micro in step]
-    images = [int(sizes.images_N[list(micro)].sum()) for micro in step]
-    return deal(tokens, images, ranks.world)[ranks.rank]
+def slots_of(loads: Sequence[Load], ranks: Ranks) -> list[Slot]:
+    """Return what this rank does in each round of a step whose micro-batches are of these loads."""
+    return deal([load.tokens for load in loads], [load.images for load in loads], ranks.world)[ranks.rank]
 
 
-def fed(steps: Iterable[Step], sizes: Sizes, ranks: Ranks) -> Iterator[tuple[MicroBatch, bool]]:
+def turns(steps: Iterable[Step], sizes: Sizes, ranks: Ranks) -> Iterator[tuple[MicroBatch, bool]]:
     """Yield the samples of this rank, round after round, and whether an image must be shown."""
     for step in steps:
-        for slot in slots_of(step, sizes, ranks):
+        for slot in slots_of(loads_of(step, sizes), ranks):
             yield () if slot.micro_batch is None else step[slot.micro_batch], slot.shows_image
 
 

@@ -1,12 +1,10 @@
 """Health: what stops a stage before it does harm, losses that are not finite or leap, with the samples that did it."""
 
 import math
-import resource
-import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import median
-
-import torch
+from typing import NoReturn
 
 from gmai_vl.foundation import UserError
 from gmai_vl.training.batches import Step
@@ -23,59 +21,52 @@ LEAST_LEAP = 1.0
 """Nats a token. Where losses are near 0, many times as much is still nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a step must not be taken."""
+
+    reason: str
+    advice: str
+    micro_batches: tuple[int, ...]
+    """Numbers of the micro-batches of the step that are at fault, the worst first."""
+
+
+def find_fault(
+    losses: Sequence[float], supervised: Sequence[int], norm: float, before: Sequence[float], times: float | None
+) -> Fault | None:
+    """Return what is wrong with a step, None if nothing is.
+
+    `losses` are sums in nats over the `supervised` tokens of each of its micro-batches, `norm` is that of its gradient,
+    `before` are the mean losses, in nats a token, of the steps before. `times` as `is_leap` takes it.
+    """
+    every = range(len(losses))
+    if ill := tuple(number for number in every if not math.isfinite(losses[number])):
+        return Fault("the loss is not finite", "lower `learning_rate`", ill)
+    if not math.isfinite(norm):
+        return Fault("the gradient is not finite", "lower `learning_rate`", tuple(every))
+    loss = sum(losses) / sum(supervised)
+    if is_leap(loss, before, times):
+        worst_first = sorted(every, key=lambda number: losses[number] / max(1, supervised[number]), reverse=True)
+        reason = f"the loss leapt to {loss:.3f}, more than {times:g} times what is usual"
+        return Fault(reason, "raise `stop_at_leap` and --resume", tuple(worst_first))
+    return None
+
+
 def is_leap(loss: float, before: Sequence[float], times: float | None) -> bool:
-    """Say whether `loss` is more than so many `times` the median of those `before`; None for never."""
+    """Say whether `loss` is more than so many `times` the median of those `before`; None for never. Nats a token."""
     if times is None or len(before) < REMEMBERED_LOSSES:
         return False
     usual = median(before[-REMEMBERED_LOSSES:])
     return loss > times * usual and loss > usual + LEAST_LEAP
 
 
-def stop_if_ill(
-    step: Step,
-    sums: Sequence[float],
-    supervised: Sequence[int],
-    norm: float,
-    before: Sequence[float],
-    times: float | None,
-    *,
-    mixture: Mixture,
-    stage: str,
-    number: int,
-    log: RunLog,
-) -> None:
-    """Raise UserError, naming samples, if the step must not be taken.
-
-    `sums` and `supervised` are losses and supervised tokens of the micro-batches of step `number`, `norm` that of its
-    gradient, and `before` the mean losses of the steps before. The log names all samples of the micro-batches that are
-    ill, with the losses of all where the loss has leapt.
-    """
-    loss = sum(sums) / sum(supervised)
-    ill = [micro for micro, total in zip(step, sums, strict=True) if not math.isfinite(total)]
-    if ill:
-        reason, advice = "the loss is not finite", "lower `learning_rate`"
-    elif not math.isfinite(norm):
-        reason, advice = "the gradient is not finite", "lower `learning_rate`"
-    elif is_leap(loss, before, times):
-        reason = f"the loss leapt to {loss:.3f}, {times:g} times what is usual and more"
-        advice = "raise `stop_at_leap` and --resume"
-        means = {micro: total / count for micro, total, count in zip(step, sums, supervised, strict=True)}
-        ill = sorted(step, key=means.__getitem__, reverse=True)
-    else:
-        return
-    ids = mixture.ids([index for micro in ill or step for index in micro])
-    log.write("stopped", stage, number, reason=reason, sample_ids=ids)
+def stop(fault: Fault, step: Step, number: int, stage: str, mixture: Mixture, log: RunLog) -> NoReturn:
+    """Raise UserError for step `number` of `stage`, naming the first samples at fault; the log names all."""
+    ids = mixture.ids([index for place in fault.micro_batches for index in step[place]])
+    log.write("stopped", stage, number, reason=fault.reason, sample_ids=ids)
     named = ", ".join(ids[:NAMED_SAMPLES])
     more = f" and {len(ids) - NAMED_SAMPLES} more, see log.jsonl" if len(ids) > NAMED_SAMPLES else ""
     raise UserError(
-        f"stage {stage}, step {number}: {reason}; {advice}, or look with `gmai data trace` at the samples: "
+        f"stage {stage}, step {number}: {fault.reason}; {fault.advice}, or look with `gmai data trace` at the samples: "
         f"{named}{more}"
     )
-
-
-def peak_memory(device: torch.device) -> int:
-    """Return the most bytes that were held so far: on a GPU by tensors, elsewhere by the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

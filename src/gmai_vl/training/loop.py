@@ -5,21 +5,23 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from gmai_vl.foundation import say, stable_rng
+from gmai_vl.foundation import UserError, say, stable_rng
 from gmai_vl.model import Vlm, loss_sum, words_loss_sum
-from gmai_vl.training.arithmetic import NO_ADAPTERS, Adapters, flops_of_step, load_of, peak_flops
-from gmai_vl.training.batches import Step
+from gmai_vl.training.arithmetic import together
 from gmai_vl.training.feed import image_loader, micro_batches
-from gmai_vl.training.fit import Fit, Sizes, StepSize, packs_of, plan_steps, step_size
-from gmai_vl.training.gradients import backward, fed, slots_of
-from gmai_vl.training.health import REMEMBERED_LOSSES, peak_memory, stop_if_ill
+from gmai_vl.training.fit import Fit, loads_of, packs_of, plan_steps
+from gmai_vl.training.gradients import backward, slots_of, turns
+from gmai_vl.training.health import REMEMBERED_LOSSES, find_fault, stop
+from gmai_vl.training.memory import peak_memory
 from gmai_vl.training.modes import set_modes
 from gmai_vl.training.optimizer import clip_gradients, make_optimizer, set_learning_rates
 from gmai_vl.training.packing import PackLimits
 from gmai_vl.training.recipe import Stage
 from gmai_vl.training.schedule import learning_rate_factor
 from gmai_vl.training.sharding import Learner, Loss
+from gmai_vl.training.speed import flops_and_mfu
 from gmai_vl.training.state import StateWriter, load_state, seed_chance
 from gmai_vl.training.survey import Survey
 from gmai_vl.training.telemetry import RunLog, duration, step_display
@@ -77,11 +79,11 @@ class Totals:
     left_out: int = 0
     """Samples of the mixture that fit into no pack."""
 
-    def add(self, size: StepSize, loss: float, seconds: float) -> None:
+    def add(self, samples: int, tokens: int, loss: float, seconds: float) -> None:
         """Count one more step."""
         self.steps += 1
-        self.samples += size.samples
-        self.tokens += size.tokens
+        self.samples += samples
+        self.tokens += tokens
         self.seconds += seconds
         self.losses = [*self.losses[1 - REMEMBERED_LOSSES :], loss]
 
@@ -123,7 +125,7 @@ def run_stage(run: Run, stage: Stage, fit: Fit, held_out: Fit | None, state: Pat
         _tell_what_does_not_fit(run, stage, fit)
         _tell_what_does_not_fit(run, stage, held_out)
     else:
-        totals = Totals(**load_state(state, learner, optimizer, ranks, seed=stage_seed))
+        totals = _totals_of(state, load_state(state, learner, optimizer, ranks, seed=stage_seed))
         if ranks.is_main:
             say(f"{stage.name}: goes on after step {totals.steps} of {len(plan)}")
     keeps_best = stage.validation is not None and stage.validation.keep == "best"
@@ -131,32 +133,25 @@ def run_stage(run: Run, stage: Stage, fit: Fit, held_out: Fit | None, state: Pat
     loss_of = _loss(run, stage, fit)
     set_modes(learner.model, stage)
 
-    rounds = fed(plan.after(totals.steps), fit.sizes, ranks)
-    batches = micro_batches(run.vlm.processor, load_image, fit, rounds, ahead=ranks.has_own_device)
+    order = turns(plan.after(totals.steps), fit.sizes, ranks)
+    batches = micro_batches(run.vlm.processor, load_image, fit, order, ahead=ranks.has_own_device)
     with step_display(stage.name, len(plan), shown=ranks.is_main) as show:
         for step in plan.after(totals.steps):
             started = time.perf_counter()
-            size = step_size(step, fit.sizes)
-            slots = slots_of(step, fit.sizes, ranks)
-            sums = backward(learner, loss_of, slots, islice(batches, len(slots)), size.supervised_tokens, len(step))
+            loads = loads_of(step, fit.sizes)
+            load = together(loads)
+            slots = slots_of(loads, ranks)
+            sums = backward(learner, loss_of, slots, islice(batches, len(slots)), load.supervised, len(step))
             norm = clip_gradients(optimizer, stage.clip)
-            stop_if_ill(
-                step,
-                sums,
-                [int(fit.sizes.supervised_N[list(micro)].sum()) for micro in step],
-                norm,
-                totals.losses,
-                run.stop_at_leap,
-                mixture=fit.mixture,
-                stage=stage.name,
-                number=totals.steps + 1,
-                log=run.log,
-            )
+            supervised = [load.supervised for load in loads]
+            if fault := find_fault(sums, supervised, norm, totals.losses, run.stop_at_leap):
+                stop(fault, step, totals.steps + 1, stage.name, fit.mixture, run.log)
             rates = set_learning_rates(optimizer, learning_rate_factor(totals.steps, len(plan), stage.warmup_ratio))
             optimizer.step()
             optimizer.zero_grad()
             seconds = time.perf_counter() - started
-            totals.add(size, sum(sums) / size.supervised_tokens, seconds)
+            samples = sum(map(len, step))
+            totals.add(samples, load.tokens, sum(sums) / load.supervised, seconds)
             run.log.write(
                 "step",
                 stage.name,
@@ -166,12 +161,15 @@ def run_stage(run: Run, stage: Stage, fit: Fit, held_out: Fit | None, state: Pat
                 loss=totals.loss,
                 gradient_norm=norm,
                 learning_rate=rates,
-                **asdict(size),
+                samples=samples,
+                tokens=load.tokens,
+                supervised_tokens=load.supervised,
+                images=load.images,
                 seconds=seconds,
-                samples_per_second=size.samples / seconds,
-                tokens_per_second=size.tokens / seconds,
+                samples_per_second=samples / seconds,
+                tokens_per_second=load.tokens / seconds,
+                **flops_and_mfu(load, seconds, stage, run.survey, ranks),
                 peak_memory_bytes=peak_memory(ranks.device),
-                **_speed(run, stage, fit.sizes, step, seconds),
             )
             show(totals.steps, totals.note(len(plan)))
             improved = False
@@ -186,8 +184,8 @@ def run_stage(run: Run, stage: Stage, fit: Fit, held_out: Fit | None, state: Pat
                     stage=stage.name,
                 )
                 set_modes(learner.model, stage)
-                samples = len(held_out.mixture)
-                run.log.write("validation", stage.name, totals.steps, samples=samples, **asdict(found))
+                count = len(held_out.mixture)
+                run.log.write("validation", stage.name, totals.steps, samples=count, **asdict(found))
                 improved = totals.note_validation(found.loss, keeps_best)
             if (improved or totals.steps % run.save_every == 0) and totals.steps < len(plan):
                 best = totals.best_step
@@ -201,23 +199,11 @@ def run_stage(run: Run, stage: Stage, fit: Fit, held_out: Fit | None, state: Pat
     return totals
 
 
-def _speed(run: Run, stage: Stage, sizes: Sizes, step: Step, seconds: float) -> dict[str, float]:
-    """Return operations a second, without what is computed again, and their share of what the devices can do (MFU).
-
-    Empty where the cost of the model is not known; without MFU where that of the device is not.
-    """
-    if run.survey is None:
-        return {}
-    chosen = [index for micro in step for index in micro]
-    load = load_of(
-        sizes.tokens_N[chosen].tolist() if stage.objective == "text" else [],
-        images=int(sizes.images_N[chosen].sum()),
-        supervised=int(sizes.supervised_N[chosen].sum()),
-    )
-    adapters = Adapters(parts=stage.lora.parts, rank=stage.lora.rank) if stage.lora else NO_ADAPTERS
-    speed = flops_of_step(run.survey, load, train=stage.train, lora=adapters).model / seconds
-    peak = peak_flops(run.learner.ranks.device)
-    return {"flops_per_second": speed} | ({"mfu": speed / (peak * run.learner.ranks.world)} if peak else {})
+def _totals_of(state: Path, numbers: dict[str, Any]) -> Totals:
+    try:
+        return Totals(**numbers)
+    except TypeError:
+        raise UserError(f"{state}: was written by another version; go on with that one, or begin anew") from None
 
 
 def _loss(run: Run, stage: Stage, fit: Fit) -> Loss:

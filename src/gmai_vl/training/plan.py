@@ -11,17 +11,15 @@ from gmai_vl.corpus import Corpus
 from gmai_vl.model import Vlm, count_parameters, outline, set_trainable
 from gmai_vl.training.adapters import add_adapters, freeze_all_but_adapters
 from gmai_vl.training.arithmetic import (
-    NO_ADAPTERS,
-    Adapters,
     Load,
     Memory,
     Placement,
+    adapters_of,
     flops_of_step,
-    load_of,
     memory_of_step,
 )
 from gmai_vl.training.batches import Steps
-from gmai_vl.training.fit import Fit, fitted, packs_of, plan_steps
+from gmai_vl.training.fit import Fit, fitted, load_of_samples, loads_of, packs_of, plan_steps
 from gmai_vl.training.mixture import training_mixture
 from gmai_vl.training.packing import Packs
 from gmai_vl.training.precision import Precision
@@ -93,6 +91,8 @@ class StagePlan:
 def plan(recipe: TrainRecipe, base: Path, *, devices: int = 1, on_gpu: bool = False) -> list[StagePlan]:
     """Return what each stage of `recipe`, whose paths are relative to `base`, would do on so many `devices`.
 
+    Memory is that of a CPU unless `on_gpu`, where attention keeps less.
+
     Reads the corpora and the tokenizer and makes the token stores; no weight is loaded. Filters by what an earlier
     stage has learnt cannot be applied. Raises UserError as `train` would.
     """
@@ -106,7 +106,7 @@ def plan(recipe: TrainRecipe, base: Path, *, devices: int = 1, on_gpu: bool = Fa
         fit = fitted(vlm.processor, training_mixture(stage, stores, recipe.seed), recipe.pack_limits, stage.name)
         packs = packs_of(fit.sizes, recipe.pack_limits, recipe.seed)
         steps = plan_steps(stage, fit.sizes, packs, recipe.seed)
-        adapters = Adapters(parts=stage.lora.parts, rank=stage.lora.rank) if stage.lora else NO_ADAPTERS
+        adapters = adapters_of(stage)
         placement = Placement(
             devices=devices,
             strategy=recipe.strategy,
@@ -119,7 +119,7 @@ def plan(recipe: TrainRecipe, base: Path, *, devices: int = 1, on_gpu: bool = Fa
         memory = flops = None
         if numbers:
             memory = memory_of_step(numbers, placement, _largest(fit, steps), train=stage.train)
-            flops = flops_of_step(numbers, _whole(fit), train=stage.train, lora=adapters).model
+            flops = flops_of_step(numbers, load_of_samples(fit.sizes), train=stage.train, lora=adapters).model
         plans.append(
             StagePlan(
                 name=stage.name,
@@ -142,28 +142,10 @@ def plan(recipe: TrainRecipe, base: Path, *, devices: int = 1, on_gpu: bool = Fa
     return plans
 
 
-def _whole(fit: Fit) -> Load:
-    """Return the load of all samples of an epoch."""
-    tokens_N = fit.sizes.tokens_N
-    return Load(
-        tokens=int(tokens_N.sum()),
-        squares=int((tokens_N**2).sum()),
-        images=int(fit.sizes.images_N.sum()),
-        supervised=int(fit.sizes.supervised_N.sum()),
-    )
-
-
 def _largest(fit: Fit, steps: Steps) -> Load:
     """Return a load as large as the micro-batches of the first steps have it, each number for itself."""
-    loads = [
-        load_of(
-            fit.sizes.tokens_N[list(micro)].tolist(),
-            images=int(fit.sizes.images_N[list(micro)].sum()),
-            supervised=int(fit.sizes.supervised_N[list(micro)].sum()),
-        )
-        for number in range(min(len(steps), STEPS_LOOKED_AT))
-        for micro in steps[number]
-    ]
+    steps_looked_at = (steps[number] for number in range(min(len(steps), STEPS_LOOKED_AT)))
+    loads = [load for step in steps_looked_at for load in loads_of(step, fit.sizes)]
     return Load(
         tokens=max(load.tokens for load in loads),
         squares=max(load.squares for load in loads),

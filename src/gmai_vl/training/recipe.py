@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_
 from gmai_vl.foundation import Settings, UserError, load_settings, nearest, read_yaml
 from gmai_vl.model import ModelSettings
 from gmai_vl.training.packing import Packing, PackLimits
+from gmai_vl.training.trackers import TrackerName
 from gmai_vl.vocabulary import SUBSETS, Language
 from gmai_vl.writing import FORMS
 
@@ -225,6 +226,12 @@ class TrainRecipe(Settings):
 
     strategy: Strategy = "full"
     """How weights, gradients and moments are spread over the ranks that torchrun starts."""
+
+    tracker: TrackerName | None = None
+    """Where the numbers of the log are shown too; none by default. wandb sends them to its servers."""
+
+    deterministic: bool = False
+    """On a GPU: kernels that give the same bits every time, which costs speed. On a CPU they always do."""
 
     state: Saving = Saving()
     stop_at_leap: PositiveFloat | None = 4.0

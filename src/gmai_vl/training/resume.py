@@ -14,7 +14,7 @@ from gmai_vl.training.state import latest
 
 RUN = "run.json"
 
-FREE_KEYS = ("out", "state", "stop_at_leap", "strategy")
+FREE_KEYS = ("out", "state", "stop_at_leap", "strategy", "tracker")
 """Keys of a recipe that change nothing about the weights that come out."""
 
 

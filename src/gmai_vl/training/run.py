@@ -1,6 +1,7 @@
 """A whole training: the recipe's stages one after the other, each saved as a loadable checkpoint."""
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +32,7 @@ from gmai_vl.training.state import StateWriter
 from gmai_vl.training.survey import survey_if_known
 from gmai_vl.training.telemetry import RunLog, cut_log
 from gmai_vl.training.tokens import TokenStore, open_tokens
+from gmai_vl.training.trackers import open_tracker
 from gmai_vl.training.validation import confidences
 
 
@@ -67,6 +69,7 @@ def _train(recipe: TrainRecipe, ranks: Ranks, base: Path, *, overwrite: bool, re
         origin["leak_check"] = check_leaks(recipe.leak_check, corpora.values(), base)
 
     keep_freed_memory()
+    _choose_kernels(deterministic=recipe.deterministic)
     if start.stage:
         settings = ModelSettings(init=str(out / recipe.stages[start.stage - 1].name))
     vlm = build_model(settings, seed=recipe.seed)
@@ -74,6 +77,7 @@ def _train(recipe: TrainRecipe, ranks: Ranks, base: Path, *, overwrite: bool, re
     stores = _stores(corpora, vlm, ranks)
     # The data of all stages first: a mistake in the last one must not show after hours.
     data = [_data(recipe, stage, stores, vlm) for stage in recipe.stages[start.stage :]]
+    tracker = open_tracker(recipe.tracker, recipe.name) if recipe.tracker and ranks.is_main else None
     if ranks.is_main:
         _prepare(out, recipe, start, description, resume=resume)
         where = f"{ranks.world} ranks, {ranks.device.type}" if ranks.world > 1 else ranks.device
@@ -82,7 +86,7 @@ def _train(recipe: TrainRecipe, ranks: Ranks, base: Path, *, overwrite: bool, re
 
     records: list[Mapping[str, Any]] = list(start.records)
     with (
-        RunLog(out, writes=ranks.is_main) as log,
+        RunLog(out, writes=ranks.is_main, tracker=tracker) as log,
         StateWriter(out, ranks, keep=recipe.state.keep) as states,
     ):
         learner: Learner | None = None
@@ -117,6 +121,13 @@ def _train(recipe: TrainRecipe, ranks: Ranks, base: Path, *, overwrite: bool, re
         _link(out / "final", recipe.stages[-1].name)
     wait_for_all(ranks)
     return out / "final"
+
+
+def _choose_kernels(*, deterministic: bool) -> None:
+    """Let PyTorch take kernels that give the same bits every time, or any."""
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first use
+    torch.use_deterministic_algorithms(deterministic)
 
 
 def _learner(vlm: Vlm, stage: Stage, ranks: Ranks, recipe: TrainRecipe, precision: Precision) -> Learner:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,8 @@ from gmai_vl.training.adapters import freeze_all_but_adapters
 from gmai_vl.training.precision import Precision, autocast
 from gmai_vl.training.ranks import Ranks
 from gmai_vl.training.recipe import Part, Strategy
+
+T = TypeVar("T")
 
 Loss = Callable[[LlavaForConditionalGeneration, Batch], tuple[Tensor, int]]
 """Gives the sum of the losses of a micro-batch and the number of its supervised tokens."""
@@ -38,11 +41,11 @@ class Learner(nn.Module):
         self.precision = precision
         self.ranks = ranks
 
-    def forward(self, loss_of: Loss, batch: Batch) -> tuple[Tensor, int]:
-        """Return what `loss_of` returns of the model and `batch`, which is moved to the device first."""
+    def forward(self, compute: Callable[[LlavaForConditionalGeneration, Batch], T], batch: Batch) -> T:
+        """Return what `compute`, a loss or any other reading, makes of the model and `batch`, moved to the device."""
         # Shards are fetched in the precision to compute in.
         with nullcontext() if self.is_sharded else autocast(self.precision, self.ranks.device):
-            return loss_of(self.model, batch.to(self.ranks.device))
+            return compute(self.model, batch.to(self.ranks.device))
 
     @property
     def is_sharded(self) -> bool:

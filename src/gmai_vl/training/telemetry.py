@@ -24,9 +24,14 @@ LOG = "log.jsonl"
 class RunLog:
     """Events of a run: one JSON object per line in OUT/log.jsonl, and their numbers as TensorBoard scalars."""
 
-    def __init__(self, out: Path, *, writes: bool = True) -> None:
-        """Go on with the log in `out`, or begin one; without `writes`, on all ranks but one, do nothing."""
+    def __init__(self, out: Path, *, writes: bool = True, tracker: Any = None) -> None:
+        """Go on with the log in `out`, or begin one; without `writes`, on all ranks but one, do nothing.
+
+        `tracker`, as `open_tracker` gives it, is told what is new.
+        """
         self._lines = self._scalars = None
+        self._tracker = tracker
+        self._rows = 0
         if writes:
             shutil.rmtree(out / "tensorboard", ignore_errors=True)
             self._scalars = SummaryWriter(out / "tensorboard")
@@ -41,6 +46,8 @@ class RunLog:
         for stream in (self._lines, self._scalars):
             if stream is not None:
                 stream.close()
+        if self._tracker is not None:
+            self._tracker.finish()
 
     def write(self, event: str, stage: str, step: int, **values: Any) -> None:
         """Write an event with its finite `values`; `step` counts the optimizer steps of `stage` that are done."""
@@ -54,13 +61,19 @@ class RunLog:
             raise UserError(
                 f"{self._lines.name}: cannot be written: {error.strerror}; make room and go on with --resume"
             ) from error
-        self._show(row)
+        shown = self._show(row)
+        if self._tracker is not None and shown:
+            self._tracker.log(shown, step=self._rows)
 
-    def _show(self, row: dict[str, Any]) -> None:
+    def _show(self, row: dict[str, Any]) -> dict[str, float]:
+        """Show the numbers of a row on the board; return them by the names that they have there."""
         assert self._scalars is not None
+        self._rows += 1
         values = {name: value for name, value in row.items() if name != "step"}
-        for name, value in _numbers(values):
-            self._scalars.add_scalar(f"{row['stage']}/{row['event']}/{name}", value, row["step"])
+        shown = {f"{row['stage']}/{row['event']}/{name}": value for name, value in _numbers(values)}
+        for name, value in shown.items():
+            self._scalars.add_scalar(name, value, row["step"])
+        return shown
 
 
 def read_log(out: Path) -> list[dict[str, Any]]:

@@ -61,7 +61,8 @@ SCHEMA = pa.schema(
         ("shown", pa.list_(pa.binary(32))),
     ]
 )
-# chance: 64 bits of the hash of the id. tokens: with all tokens of the images. conversation: an image is one token.
+"""Of a part of a store. chance: 64 bits of the hash of the id. tokens: with all those of the images. conversation: an
+image is one token. shown: sha256 of the images, in reading order."""
 
 _WORD = re.compile(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+")
 """A Chinese character, or what stands between blanks."""

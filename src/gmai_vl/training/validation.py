@@ -14,8 +14,8 @@ from gmai_vl.model import Batch, loss_sum
 from gmai_vl.training.batches import Step, sample_steps
 from gmai_vl.training.dealing import Slot
 from gmai_vl.training.feed import LoadImage, micro_batches
-from gmai_vl.training.fit import Fit
-from gmai_vl.training.gradients import answer_losses, fed, losses, slots_of
+from gmai_vl.training.fit import Fit, loads_of
+from gmai_vl.training.gradients import answer_losses, losses, slots_of, turns
 from gmai_vl.training.sharding import Learner, Loss
 
 
@@ -47,11 +47,11 @@ def validate(
     Raises UserError, naming the `stage`, if the loss is not finite.
     """
     if loss_of is loss_sum:
-        loss_N, right_N = judge(learner, processor, load_image, held_out, micro_batch_tokens)
+        loss_N, right_N = score(learner, processor, load_image, held_out, micro_batch_tokens)
         total, accuracy = float(loss_N.sum()), float(right_N.mean())
         by_kind = _by_kind(held_out.mixture.kinds(), right_N)
     else:
-        step, slots, batches = _round(learner, processor, load_image, held_out, micro_batch_tokens)
+        step, slots, batches = _one_step(learner, processor, load_image, held_out, micro_batch_tokens)
         total, accuracy, by_kind = sum(losses(learner, loss_of, slots, batches, len(step))), None, {}
     loss = total / int(held_out.sizes.supervised_N.sum())
     if not math.isfinite(loss):
@@ -59,11 +59,11 @@ def validate(
     return Validation(loss=loss, accuracy=accuracy, accuracy_by_kind=by_kind)
 
 
-def judge(
+def score(
     learner: Learner, processor: LlavaProcessor, load_image: LoadImage, fit: Fit, micro_batch_tokens: int
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return of each sample [N] the sum of its token losses, and whether its answers are right; in evaluation mode."""
-    step, slots, batches = _round(learner, processor, load_image, fit, micro_batch_tokens)
+    step, slots, batches = _one_step(learner, processor, load_image, fit, micro_batch_tokens)
     return answer_losses(learner, step, slots, batches, len(fit.mixture))
 
 
@@ -71,11 +71,11 @@ def confidences(
     learner: Learner, processor: LlavaProcessor, load_image: LoadImage, fit: Fit, micro_batch_tokens: int
 ) -> NDArray[np.float64]:
     """Return of each sample [N] how sure the model is of its answers, 0-1: the geometric mean of the probabilities."""
-    loss_N, _ = judge(learner, processor, load_image, fit, micro_batch_tokens)
+    loss_N, _ = score(learner, processor, load_image, fit, micro_batch_tokens)
     return np.exp(-loss_N / fit.sizes.supervised_N)
 
 
-def _round(
+def _one_step(
     learner: Learner, processor: LlavaProcessor, load_image: LoadImage, fit: Fit, micro_batch_tokens: int
 ) -> tuple[Step, list[Slot], Iterator[Batch]]:
     """Put `learner` into evaluation mode; return all samples as one step, and this rank's slots and batches of it."""
@@ -83,9 +83,9 @@ def _round(
     (step,) = sample_steps(
         fit.sizes.tokens_N, global_batch=len(fit.mixture), micro_batch_tokens=micro_batch_tokens, seed=0, epochs=1
     ).after(0)
-    rounds = fed([step], fit.sizes, learner.ranks)
-    batches = micro_batches(processor, load_image, fit, rounds, ahead=learner.ranks.has_own_device)
-    return step, slots_of(step, fit.sizes, learner.ranks), batches
+    order = turns([step], fit.sizes, learner.ranks)
+    batches = micro_batches(processor, load_image, fit, order, ahead=learner.ranks.has_own_device)
+    return step, slots_of(loads_of(step, fit.sizes), learner.ranks), batches
 
 
 def _by_kind(kinds: list[str], right_N: NDArray[np.bool_]) -> dict[str, float]:
