@@ -19,6 +19,7 @@ from gmai_vl.model import (
     encode,
     image_side,
     loss_sum,
+    outline,
 )
 from gmai_vl.records import ImageRef, Turn
 from gmai_vl.training.dealing import Slot, deal, keep_company
@@ -51,7 +52,8 @@ class Trial:
 
 def begin(trial: Trial, ranks: Ranks) -> tuple[Vlm, Learner, torch.optim.AdamW]:
     """Return the model of a trial, sharded, and its optimizer."""
-    vlm = build_model(ModelSettings(preset=trial.preset), seed=0)
+    settings = ModelSettings(preset=trial.preset)
+    vlm = build_model(settings, seed=0) if ranks.is_main else outline(settings)
     vlm.model.to(trial.kind)
     learner = shard(vlm.model, ranks, trial.strategy, trial.precision)
     learner.learn(trial.parts)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from gmai_vl.corpus import Corpus
 from gmai_vl.foundation import UserError, is_inside, say
-from gmai_vl.model import ModelSettings, Vlm, backbone_records, build_model, load_model, save_model
+from gmai_vl.model import ModelSettings, Vlm, backbone_records, build_model, outline, save_model
 from gmai_vl.training.adapters import add_adapters, merged
 from gmai_vl.training.checkpoint import model_card, provenance, stage_record
 from gmai_vl.training.feed import image_loader
@@ -72,7 +72,7 @@ def _train(recipe: TrainRecipe, ranks: Ranks, base: Path, *, overwrite: bool, re
     _choose_kernels(deterministic=recipe.deterministic)
     if start.stage:
         settings = ModelSettings(init=str(out / recipe.stages[start.stage - 1].name))
-    vlm = build_model(settings, seed=recipe.seed)
+    vlm = _model(settings, ranks, recipe.seed)
     numbers = survey_if_known(vlm)
     stores = _stores(corpora, vlm, ranks)
     # The data of all stages first: a mistake in the last one must not show after hours.
@@ -96,7 +96,8 @@ def _train(recipe: TrainRecipe, ranks: Ranks, base: Path, *, overwrite: bool, re
                 learner = _learner(vlm, stage, ranks, recipe, precision)
             elif stage.lora or recipe.stages[number - 1].lora:
                 # Adapters come before sharding and go into the checkpoint.
-                vlm = load_model(out / recipe.stages[number - 1].name, dtype=torch.float32)
+                settings = ModelSettings(init=str(out / recipe.stages[number - 1].name))
+                vlm = _model(settings, ranks, recipe.seed)
                 learner = _learner(vlm, stage, ranks, recipe, precision)
             run = Run(
                 vlm=vlm,
@@ -121,6 +122,11 @@ def _train(recipe: TrainRecipe, ranks: Ranks, base: Path, *, overwrite: bool, re
         _link(out / "final", recipe.stages[-1].name)
     wait_for_all(ranks)
     return out / "final"
+
+
+def _model(settings: ModelSettings, ranks: Ranks, seed: int) -> Vlm:
+    """Return the model on rank 0, elsewhere its shapes: `shard` deals its weights out."""
+    return build_model(settings, seed=seed) if ranks.is_main else outline(settings)
 
 
 def _choose_kernels(*, deterministic: bool) -> None:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
@@ -74,11 +75,13 @@ class Learner(nn.Module):
 
 
 def shard(model: LlavaForConditionalGeneration, ranks: Ranks, strategy: Strategy, precision: Precision) -> Learner:
-    """Spread `model`, the same on every rank, over the ranks in place, and put it on their devices.
+    """Spread rank 0's `model` over the ranks in place, and put it on their devices.
 
-    From here on its parameters are shares, so optimizers are made afterwards. Gradients are summed, not averaged: each
-    rank gives those of its part of the loss. Weights and moments stay fp32, as does all of an EfficientNet tower; in
-    bf16 the others are fetched and computed with in it, and their gradients summed in fp32. One rank shards nothing.
+    Of the others only the shapes count: an outline will do. Weights go from rank 0 to all layer by layer, so that no
+    rank but the first ever holds all of them. From here on parameters are shares, so optimizers are made afterwards.
+    Gradients are summed, not averaged: each rank gives those of its part of the loss. Weights and moments stay fp32, as
+    does all of an EfficientNet tower; in bf16 the others are fetched and computed with in it, and their gradients
+    summed in fp32. One rank shards nothing.
     """
     learner = Learner(model, precision, ranks, strategy)
     if ranks.world == 1:
@@ -92,8 +95,11 @@ def shard(model: LlavaForConditionalGeneration, ranks: Ranks, strategy: Strategy
     tower = model.model.vision_tower
     if not any(module in units for module in tower.modules()):
         units[tower] = MixedPrecisionPolicy(output_dtype=mixed.param_dtype)
+    _take_buffers(learner, ranks)
     for module, policy in units.items():
+        _take_weights(module, ranks)
         fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=strategy != "zero2")
+    _take_weights(learner, ranks)
     # The tower wants its pixels as they are.
     fully_shard(learner, mesh=mesh, mp_policy=replace(mixed, cast_forward_inputs=False))
     for module in learner.modules():
@@ -101,6 +107,34 @@ def shard(model: LlavaForConditionalGeneration, ranks: Ranks, strategy: Strategy
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)  # gloo cannot multiply while it sums
     return learner
+
+
+def _take_weights(module: nn.Module, ranks: Ranks) -> None:
+    """Give the weights of `module` that are not spread yet the values that rank 0 has; shared ones stay shared."""
+    taken: dict[nn.Parameter, nn.Parameter] = {}
+    for owner in module.modules():
+        for name, weight in list(owner.named_parameters(recurse=False)):
+            if isinstance(weight, DTensor):
+                continue
+            if weight not in taken:
+                taken[weight] = nn.Parameter(_from_first(weight.detach(), ranks), weight.requires_grad)
+            setattr(owner, name, taken[weight])
+
+
+def _take_buffers(module: nn.Module, ranks: Ranks) -> None:
+    for owner in module.modules():
+        for name, buffer in list(owner.named_buffers(recurse=False)):
+            setattr(owner, name, _from_first(buffer, ranks))
+
+
+def _from_first(tensor: Tensor, ranks: Ranks) -> Tensor:
+    """Return the tensor that rank 0 has, on the device of this rank."""
+    if ranks.is_main:
+        received = tensor.to(ranks.device).contiguous()
+    else:
+        received = torch.empty_like(tensor, device=ranks.device, memory_format=torch.contiguous_format)
+    dist.broadcast(received, src=0)
+    return received
 
 
 def _mesh(ranks: Ranks, strategy: Strategy) -> DeviceMesh:
