@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gmai_vl.training.batches import Step, Steps, sample_steps
+from gmai_vl.training.batches import Step, Steps, StepSize, pack_steps, sample_steps
+from gmai_vl.training.packing import PackLimits, pack
 from gmai_vl.training.schedule import learning_rate_factor
 
 LENGTHS = st.lists(st.integers(1, 300), max_size=200)
@@ -18,7 +19,11 @@ LENGTHS = st.lists(st.integers(1, 300), max_size=200)
 
 def planned(lengths: list[int], seed: int = 0, global_batch: int = 16, tokens: int = 1000, epochs: int = 20) -> Steps:
     return sample_steps(
-        np.array(lengths, np.int64), global_batch=global_batch, micro_batch_tokens=tokens, seed=seed, epochs=epochs
+        np.array(lengths, np.int64),
+        size=StepSize(global_batch, "units"),
+        micro_batch_tokens=tokens,
+        seed=seed,
+        epochs=epochs,
     )
 
 
@@ -37,6 +42,35 @@ def test_an_epoch_holds_each_sample_once_in_steps_of_the_global_batch(
     assert sorted(index for step in steps for micro in step for index in micro) == list(range(len(lengths)))
     assert Counter(sizes) == Counter([global_batch] * whole + [left_over] * bool(left_over))
     assert len(steps) == planned(lengths, global_batch=global_batch).per_epoch
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=200), st.integers(0, 500), st.integers(0, 2))
+def test_steps_by_tokens_hold_each_sample_once_and_are_never_a_sample_away_from_their_size(
+    lengths: list[int], more: int, epoch: int
+) -> None:
+    largest, batch = max(lengths), max(lengths) + more
+    steps = sample_steps(
+        np.array(lengths), size=StepSize(batch, "tokens"), micro_batch_tokens=1000, seed=0, epochs=epoch + 1
+    )
+    assert steps.per_epoch == math.ceil(sum(lengths) / batch)
+    cut = list(steps.after(epoch * steps.per_epoch))
+    assert sorted(index for step in cut for micro in step for index in micro) == list(range(len(lengths)))
+    tokens = [sum(lengths[index] for micro in step for index in micro) for step in cut]
+    assert min(tokens) > 0
+    assert all(abs(sum(tokens[:number]) - number * batch) < largest for number in range(1, len(tokens)))
+
+
+def test_packs_make_steps_by_tokens_too() -> None:
+    lengths = np.array([random.Random(index).randrange(10, 99) for index in range(300)])
+    limits = PackLimits(packing="bfd", length=128, most_images=4, too_long="cut")
+    packs = pack(lengths, np.zeros(300), limits, seed=0)
+    steps = pack_steps(packs, lengths, size=StepSize(1000, "tokens"), seed=0, epochs=1)
+    assert steps.per_epoch == math.ceil(lengths.sum() / 1000)
+    held = {packs[number] for number in range(len(packs))}
+    cut = list(steps.after(0))
+    assert sorted(index for step in cut for micro in step for index in micro) == list(range(300))
+    assert all(micro in held for step in cut for micro in step)
+    assert all(abs(sum(lengths[list(micro)].sum() for micro in step) - 1000) < 256 for step in cut[:-1])
 
 
 @given(LENGTHS, st.integers(1, 40), st.integers(1, 600))

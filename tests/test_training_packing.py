@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gmai_vl.training.batches import pack_steps
+from gmai_vl.training.batches import StepSize, pack_steps
 from gmai_vl.training.packing import Packing, PackLimits, Packs, pack
 
 LENGTH, MOST_IMAGES = 64, 3
@@ -96,7 +96,7 @@ def test_chance_depends_on_the_seed_alone_and_decides_who_meets(packing: Packing
 
 def test_packs_come_in_another_order_every_epoch() -> None:
     packs = packed([(LENGTH, 0)] * 50, "bfd")
-    steps = pack_steps(packs, global_batch=8, seed=0, epochs=2)
+    steps = pack_steps(packs, np.full(50, LENGTH), size=StepSize(8, "units"), seed=0, epochs=2)
     first, again, second = (list(steps.after(0))[start : start + 7] for start in (0, 0, 7))
     assert len(steps) == 14
     for steps in (first, second):

@@ -37,6 +37,8 @@ def read(tmp_path: Path, data: dict[str, Any], *overrides: str) -> TrainRecipe:
         ("stages.0.mixture.0.ratios", 1, "stages[0].mixture[0].ratios: unknown key; did you mean `ratio`?"),
         ("stages.0.max_steps", 5, "stages[0]: give either `epochs` or `max_steps`"),
         ("stages.0.epochs", "null", "stages[0]: give either `epochs` or `max_steps`"),
+        ("stages.0.batch_tokens", 4096, "stages[0]: give either `global_batch` or `batch_tokens`"),
+        ("stages.0.global_batch", "null", "stages[0]: give either `global_batch` or `batch_tokens`"),
         ("stages.0.train", "[visoin]", "visoin"),
         (
             "stages.0",

@@ -160,6 +160,30 @@ def test_a_training_goes_on_from_a_checkpoint_and_keeps_its_history(base: Path, 
     assert all(torch.equal(a, b) for a, b in zip(trained.parameters(), kept.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("packing", ["none", "bfd"])
+def test_steps_may_be_counted_in_tokens(base: Path, tmp_path: Path, packing: str) -> None:
+    out = tmp_path / "run"
+    stage = recipe(out="x").stages[0].model_dump() | {"global_batch": None, "max_steps": None, "epochs": 1}
+    by_tokens = stage | {"batch_tokens": 3000}
+    train(recipe(out=str(out), packing=packing, pack_length=512, stages=[by_tokens]), base=base)
+    steps = [row for row in map(json.loads, (out / "log.jsonl").read_text().splitlines()) if row["event"] == "step"]
+    tokens = [step["tokens"] for step in steps]
+    assert len(tokens) == -(-sum(tokens) // 3000) > 2
+    assert all(abs(count - 3000) < 1024 for count in tokens[:-1])
+    assert (
+        sum(step["samples"] for step in steps)
+        == Corpus(base / "corpus").manifest["counts"]["samples_by_split"]["train"]
+    )
+
+    told = "stage short: `batch_tokens` is 60, but " + ("`pack_length` is 512" if packing == "bfd" else "its longest")
+    too_few = recipe(
+        out=str(tmp_path / "none"), packing=packing, pack_length=512, stages=[stage | {"batch_tokens": 60}]
+    )
+    with pytest.raises(UserError, match=told):
+        train(too_few, base=base)
+    assert not (tmp_path / "none").exists()
+
+
 def test_an_earlier_run_is_kept_unless_the_user_says_otherwise(base: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     short = ["--set", f"out={out}", "--set", "stages.0.max_steps=1", "--set", "stages.1.max_steps=1"]

@@ -86,6 +86,14 @@ def fitted(processor: LlavaProcessor, mixture: Mixture, limits: PackLimits | Non
     )
 
 
+def check_batch(stage: Stage, sizes: Sizes, limits: PackLimits | None) -> None:
+    """Raise UserError if one sample, or the room of one pack, is larger than the stage's `batch_tokens`."""
+    largest = limits.length if limits else int(sizes.tokens_N.max())
+    if stage.batch_tokens is not None and stage.batch_tokens < largest:
+        what = "`pack_length` is" if limits else "its longest sample has"
+        raise UserError(f"stage {stage.name}: `batch_tokens` is {stage.batch_tokens}, but {what} {largest}; raise it")
+
+
 def packs_of(sizes: Sizes, limits: PackLimits | None, seed: int) -> Packs | None:
     """Return the packs of samples of `sizes`; None where there are no limits, and nothing is packed."""
     return pack(sizes.tokens_N, sizes.images_N, limits, seed=seed) if limits else None
@@ -95,11 +103,11 @@ def plan_steps(stage: Stage, sizes: Sizes, packs: Packs | None, seed: int) -> St
     """Return the steps of a stage over samples of `sizes`: steps of `packs`, or of samples where there are none."""
     if packs is not None:
         return pack_steps(
-            packs, global_batch=stage.global_batch, seed=seed, epochs=stage.epochs, max_steps=stage.max_steps
+            packs, sizes.tokens_N, size=stage.step_size, seed=seed, epochs=stage.epochs, max_steps=stage.max_steps
         )
     return sample_steps(
         sizes.tokens_N,
-        global_batch=stage.global_batch,
+        size=stage.step_size,
         micro_batch_tokens=stage.micro_batch_tokens,
         seed=seed,
         epochs=stage.epochs,

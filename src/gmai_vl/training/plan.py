@@ -19,7 +19,7 @@ from gmai_vl.training.arithmetic import (
     memory_of_step,
 )
 from gmai_vl.training.batches import Steps
-from gmai_vl.training.fit import Fit, fitted, load_of_samples, loads_of, packs_of, plan_steps
+from gmai_vl.training.fit import Fit, check_batch, fitted, load_of_samples, loads_of, packs_of, plan_steps
 from gmai_vl.training.mixture import training_mixture
 from gmai_vl.training.packing import Packs
 from gmai_vl.training.precision import Precision
@@ -104,6 +104,7 @@ def plan(recipe: TrainRecipe, base: Path, *, devices: int = 1, on_gpu: bool = Fa
     plans = []
     for stage in recipe.stages:
         fit = fitted(vlm.processor, training_mixture(stage, stores, recipe.seed), recipe.pack_limits, stage.name)
+        check_batch(stage, fit.sizes, recipe.pack_limits)
         packs = packs_of(fit.sizes, recipe.pack_limits, recipe.seed)
         steps = plan_steps(stage, fit.sizes, packs, recipe.seed)
         adapters = adapters_of(stage)

@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_
 
 from gmai_vl.foundation import Settings, UserError, load_settings, nearest, read_yaml
 from gmai_vl.model import ModelSettings
+from gmai_vl.training.batches import StepSize
 from gmai_vl.training.packing import Packing, PackLimits
 from gmai_vl.training.trackers import TrackerName
 from gmai_vl.vocabulary import SUBSETS, Language
@@ -114,8 +115,11 @@ class Stage(Settings):
     learning_rate: PositiveFloat | dict[Part, PositiveFloat]
     """Peak learning rate, one for all or one per part."""
 
-    global_batch: PositiveInt
-    """Samples per optimizer step; packs where the recipe packs them."""
+    global_batch: PositiveInt | None = None
+    """Samples per optimizer step; packs where the recipe packs them. Or `batch_tokens`."""
+
+    batch_tokens: PositiveInt | None = None
+    """Tokens per optimizer step on average, of text and image, in whole samples or packs. Or `global_batch`."""
 
     micro_batch_tokens: PositiveInt = 2048
     """Tokens that go through the model at once, for samples not packed: decides memory and speed, not the result."""
@@ -166,6 +170,8 @@ class Stage(Settings):
     def _length_and_rates_fit(self) -> "Stage":
         if (self.epochs is None) == (self.max_steps is None):
             raise ValueError("give either `epochs` or `max_steps`")
+        if (self.global_batch is None) == (self.batch_tokens is None):
+            raise ValueError("give either `global_batch` or `batch_tokens`")
         if self.objective == "words" and "language" in self.train:
             raise ValueError("`objective: words` does not reach the language part; leave it out of `train`")
         if self.lora and not set(self.lora.parts) <= set(self.train):
@@ -173,6 +179,14 @@ class Stage(Settings):
         if isinstance(self.learning_rate, dict) and set(self.learning_rate) != set(self.train):
             raise ValueError(f"`learning_rate` must name exactly the parts that learn: {', '.join(self.train)}")
         return self
+
+    @property
+    def step_size(self) -> StepSize:
+        """How much makes an optimizer step."""
+        if self.global_batch is not None:
+            return StepSize(self.global_batch, "units")
+        assert self.batch_tokens is not None
+        return StepSize(self.batch_tokens, "tokens")
 
     @property
     def rates(self) -> dict[Part, float]:
@@ -214,7 +228,7 @@ class TrainRecipe(Settings):
     """Of the computation; weights are always fp32. auto: bf16 where the processor computes in it, else fp32."""
 
     packing: Packing | Literal["none"] = "none"
-    """bfd, next-fit: steps of `global_batch` packs. none: steps of `global_batch` samples."""
+    """bfd, next-fit: steps are of packs. none: steps are of samples."""
 
     pack_length: PositiveInt = 2048
     """Most tokens of a pack, text and image."""

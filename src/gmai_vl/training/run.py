@@ -18,7 +18,7 @@ from gmai_vl.model import ModelSettings, Vlm, backbone_records, build_model, out
 from gmai_vl.training.adapters import add_adapters, merged
 from gmai_vl.training.checkpoint import model_card, provenance, stage_record
 from gmai_vl.training.feed import image_loader
-from gmai_vl.training.fit import Fit, fitted
+from gmai_vl.training.fit import Fit, check_batch, fitted
 from gmai_vl.training.leak_check import check_leaks
 from gmai_vl.training.loop import Run, run_stage
 from gmai_vl.training.memory import keep_freed_memory
@@ -166,6 +166,7 @@ def _data(recipe: TrainRecipe, stage: Stage, stores: Mapping[str, TokenStore], v
     learnt = training_mixture(stage, stores, recipe.seed)
     held_out = validation_mixture(stage, stores, recipe.seed)
     fit = fitted(vlm.processor, learnt, recipe.pack_limits, stage.name)
+    check_batch(stage, fit.sizes, recipe.pack_limits)
     if held_out is None:
         return fit, None
     return fit, fitted(vlm.processor, held_out, recipe.pack_limits, stage.name)

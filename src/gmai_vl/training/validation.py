@@ -11,7 +11,7 @@ from transformers import LlavaProcessor
 
 from gmai_vl.foundation import UserError
 from gmai_vl.model import Batch, loss_sum
-from gmai_vl.training.batches import Step, sample_steps
+from gmai_vl.training.batches import Step, StepSize, sample_steps
 from gmai_vl.training.dealing import Slot
 from gmai_vl.training.feed import LoadImage, micro_batches
 from gmai_vl.training.fit import Fit, loads_of
@@ -81,7 +81,11 @@ def _one_step(
     """Put `learner` into evaluation mode; return all samples as one step, and this rank's slots and batches of it."""
     learner.eval()
     (step,) = sample_steps(
-        fit.sizes.tokens_N, global_batch=len(fit.mixture), micro_batch_tokens=micro_batch_tokens, seed=0, epochs=1
+        fit.sizes.tokens_N,
+        size=StepSize(len(fit.mixture), "units"),
+        micro_batch_tokens=micro_batch_tokens,
+        seed=0,
+        epochs=1,
     ).after(0)
     order = turns([step], fit.sizes, learner.ranks)
     batches = micro_batches(processor, load_image, fit, order, ahead=learner.ranks.has_own_device)
