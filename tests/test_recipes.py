@@ -11,6 +11,7 @@ from gmai_vl.corpus import Corpus, build, read_recipe, verify
 from gmai_vl.training import read_recipe as read_train_recipe
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes" / "data").glob("*.yaml"))
+ABLATION = Path(__file__).parent.parent / "recipes" / "ablation"
 TRAIN_RECIPES = sorted((Path(__file__).parent.parent / "recipes" / "train").glob("*.yaml"))
 DATA = Path(os.environ.get("GMAI_SHARED_DATA", Path(__file__).parents[1] / "../shared/data")).resolve()
 """Annotated images beside the project, where somebody has put them."""
@@ -44,6 +45,24 @@ def test_a_recipe_runs_on_the_real_files(path: Path, tmp_path: Path) -> None:
 def test_a_train_recipe_loads_and_says_what_it_costs(path: Path) -> None:
     assert read_train_recipe(path).name == path.stem
     assert path.read_text(encoding="utf-8").startswith("# Cost and score: ")
+
+
+def test_ablations_differ_in_what_they_compare_and_in_nothing_else() -> None:
+    whole = read_train_recipe(next(path for path in TRAIN_RECIPES if path.stem == "smol-12l"))
+    without_deep = read_train_recipe(ABLATION / "without-deep.yaml")
+    assert [stage.name for stage in whole.stages] == ["align", "deep", "speak", "instruct"]
+    assert without_deep.stages == whole.stages[2:]
+    assert without_deep.model.init == f"{whole.out}/align"
+
+    with_ours, without_ours = (read_train_recipe(ABLATION / f"{name}-our-data.yaml") for name in ("with", "without"))
+    kept = {"mixture"}
+    (one,), (other,) = with_ours.stages, without_ours.stages
+    assert one.model_dump(exclude=kept) == other.model_dump(exclude=kept)
+    assert (one.mixture[0],) == other.mixture
+    assert with_ours.model == without_ours.model
+
+    for name in ("ours", "other"):
+        assert read_recipe(ABLATION / f"{name}.yaml").name == name
 
 
 def test_the_mixtures_of_gmai_vl_are_as_large_as_the_paper_says() -> None:
