@@ -2,6 +2,7 @@
 
 import json
 import math
+import subprocess
 import sys
 from hashlib import sha256
 from pathlib import Path
@@ -327,3 +328,10 @@ def test_nothing_is_sure_before_the_first_stage() -> None:
     with pytest.raises(ValueError, match="`min_confidence` in the first stage: nothing has learnt yet"):
         recipe(out="x", stages=[stage])
     recipe(out="x", stages=[stage], model={"init": "run/final"})
+
+
+def test_peak_memory_is_that_of_the_process_and_not_of_the_one_that_started_it() -> None:
+    held = b"1" * 1_500_000_000
+    asks = "import torch; from gmai_vl.training.memory import peak_memory; print(peak_memory(torch.device('cpu')))"
+    told = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, check=True)
+    assert 1e7 < int(told.stdout) < 1.2e9 < len(held)
