@@ -1,16 +1,29 @@
 """Pretrained parts: conversion against the original model, and refusals that leave the cache as it was."""
 
+import json
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import gguf
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from internlm2_folder import CONFIG, random_weights, write_internlm2, write_tokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from gmai_vl.foundation import UserError
-from gmai_vl.model import BACKBONES, backbone_path, cache_folder, pull
+from gmai_vl.model import BACKBONES, ModelSettings, backbone_path, build_model, cache_folder, encode, pull
 from gmai_vl.model.convert import convert_llama_gguf
+from gmai_vl.records import ImageRef, Turn
 
 
 @pytest.fixture
@@ -98,6 +111,70 @@ def test_what_is_not_there_says_which_command_brings_it(cache):
 
 def test_a_folder_is_its_own_path(tmp_path):
     assert backbone_path(str(tmp_path)) == tmp_path
+
+
+def test_an_internlm2_is_used_once_pull_has_made_it_a_llama(cache, tmp_path):
+    source = tmp_path / "internlm2_5-tiny"
+    config = CONFIG | {"vocab_size": 420}
+    write_tokenizer(write_internlm2(source, random_weights(config), config))
+    (source / "LICENSE").write_text("Apache License")
+    with pytest.raises(UserError, match=f"is an InternLM2; `gmai backbones pull {source}` makes it a Llama"):
+        backbone_path(str(source))
+    folder = pull(str(source))
+    made = (folder / "config.json").stat().st_mtime_ns
+    assert backbone_path(str(source)) == folder == pull(str(source))
+    assert (folder / "config.json").stat().st_mtime_ns == made
+    assert (folder / "LICENSE").read_text() == "Apache License"
+
+    CLIPVisionModel(
+        CLIPVisionConfig(hidden_size=32, intermediate_size=64, num_attention_heads=2, image_size=32, patch_size=16)
+    ).save_pretrained(tmp_path / "tower")
+    vlm = build_model(ModelSettings(vision=str(tmp_path / "tower"), language=str(source)), seed=0)
+    assert vlm.model.config.text_config.model_type == "llama"
+    start, end = vlm.processor.tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    assert max(start, end) < 400  # those that the tokenizer had, not new ones
+    encoded = encode(vlm.processor, [Turn("user", (ImageRef(0), "the lung")), Turn("assistant", ("normal",))])
+    assert encoded.labels[-1] == end
+    assert encoded.input_ids.count(vlm.processor.image_token_id) == 4
+
+    (source / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-6}))
+    with pytest.raises(UserError, match="is an InternLM2"):
+        backbone_path(str(source))
+
+
+def test_a_conversion_that_fails_leaves_nothing(cache, tmp_path):
+    source = write_internlm2(tmp_path / "source", random_weights(CONFIG), CONFIG)
+    write_tokenizer(source)
+    next(source.glob("*00002*")).unlink()
+    with pytest.raises(UserError, match="is missing"):
+        pull(str(source))
+    assert not list(cache.iterdir())
+
+
+CONVERT = """
+import sys
+from pathlib import Path
+from gmai_vl.model.internlm2 import convert_weights
+def peak():
+    return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
+before = peak()
+convert_weights(*map(Path, sys.argv[1:]))
+print((peak() - before) * 1024)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to tell a process's peak memory")
+def test_a_conversion_holds_about_one_file_of_weights(tmp_path):
+    config = CONFIG | {"hidden_size": 1024, "intermediate_size": 4096, "vocab_size": 20_000, "num_hidden_layers": 12}
+    source = write_internlm2(tmp_path / "source", random_weights(config), config, shards=8)
+    largest = max(file.stat().st_size for file in source.glob("*.safetensors"))
+    assert 4 * largest < sum(file.stat().st_size for file in source.glob("*.safetensors"))
+    (tmp_path / "target").mkdir()
+    asked = [sys.executable, "-c", CONVERT, str(source), str(tmp_path / "target")]
+    done = subprocess.run(asked, capture_output=True, text=True, check=True)
+    # The file that is read is mapped into memory beside what it becomes.
+    assert 0.5 * largest < int(done.stdout) < 2.3 * largest
 
 
 def test_a_package_that_is_not_the_known_one_is_not_used(cache, tmp_path, monkeypatch):

