@@ -149,16 +149,19 @@ def _pieces(
 ) -> Iterator[tuple[str | ImageRef | int, bool]]:
     """Yield what a conversation is made of, texts, images and special tokens, and whether a loss is taken on it.
 
-    Each text is tokenized by itself.
+    Each text is tokenized by itself. An answer is one from its first word on, its header belongs to what was asked, as
+    in GMAI-VL's training (released code, chat messages): a prompt then ends where the answer's first token begins.
     """
     start, end = processor.tokenizer.convert_tokens_to_ids([START, END])
     for number, turn in enumerate(turns):
         if number:
             yield "\n", not answer_only
         yield start, not answer_only
-        yield _header(turn.role), not answer_only
         said = turn.role == "assistant" or not answer_only
-        text = ""
+        text = _header(turn.role)
+        if turn.role == "assistant":
+            yield text, not answer_only
+            text = ""
         for place, part in enumerate(turn.content):
             text += "\n" if place else ""
             if isinstance(part, ImageRef):
