@@ -270,7 +270,9 @@ def test_torchrun_starts_ranks_and_ends_them(tmp_path: Path) -> None:
 
         try:
             with start_ranks() as ranks:
-                print(f"rank {ranks.rank} of {ranks.world}: {total([ranks.rank + 1], ranks)}", flush=True)
+                # In one piece: both write to the same pipe.
+                sys.stdout.write(f"rank {ranks.rank} of {ranks.world}: {total([ranks.rank + 1], ranks)}\\n")
+                sys.stdout.flush()
                 if ranks.rank == 1:
                     raise UserError("data.yaml: is not there")
                 total([1], ranks)

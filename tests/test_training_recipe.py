@@ -118,4 +118,4 @@ def test_one_rate_goes_to_every_part_and_many_to_their_own(tmp_path: Path) -> No
 def test_the_recipes_that_come_along_are_valid_and_say_what_they_cost(path: Path) -> None:
     assert path.read_text().startswith("# ")
     names = [stage.name for stage in read_recipe(path).stages]
-    assert names == ["align", "deep", "instruct"]
+    assert (names[:2], names[-1]) == (["align", "deep"], "instruct")  # smol-12l's third stage is in two parts
