@@ -3,6 +3,7 @@
 import io
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,10 @@ def write_internlm2(folder: Path, weights: dict[str, Tensor], config: dict[str, 
     return folder
 
 
-def write_tokenizer(folder: Path, *, blank: bool = True, kind: str = "bpe", **changes: Any) -> bytes:
-    """Write a small tokenizer as InternLM2's hub folder has it: two places hold special tokens, one beyond the end."""
+def write_tokenizer(
+    folder: Path, *, blank: bool = True, kind: str = "bpe", beyond: Sequence[str] = ("<|plugin|>",), **changes: Any
+) -> bytes:
+    """Write a small tokenizer as InternLM2's hub folder has it: special tokens in two places and `beyond` the end."""
     chance = random.Random(0)
     written = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -104,7 +107,7 @@ def write_tokenizer(folder: Path, *, blank: bool = True, kind: str = "bpe", **ch
     model = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
     flags = {"lstrip": False, "rstrip": False, "single_word": False, "normalized": False, "special": True}
     named = {model.piece_to_id(FREE[0]): "<|im_start|>", model.piece_to_id(FREE[1]): "<|im_end|>"}
-    named[model.get_piece_size()] = "<|plugin|>"
+    named |= dict(enumerate(beyond, model.get_piece_size()))
     told = {
         "tokenizer_class": "InternLM2Tokenizer",
         "auto_map": {"AutoTokenizer": ["tokenization_internlm2.InternLM2Tokenizer", None]},

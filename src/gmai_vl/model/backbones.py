@@ -23,7 +23,8 @@ from gmai_vl.foundation import (
 )
 from gmai_vl.model.convert import convert_lite0, convert_llama_gguf
 from gmai_vl.model.folder import atomic_folder
-from gmai_vl.model.internlm2 import MODEL_TYPE, convert_internlm2, is_internlm2
+from gmai_vl.model.internlm2 import convert_internlm2, is_internlm2
+from gmai_vl.model.official import convert_official, is_official
 
 HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model", "*.txt", "LICENSE*", "README.md"]
 """What is taken from a hub repository: no pickles, no code."""
@@ -97,7 +98,7 @@ def cache_folder() -> Path:
 
 
 def is_present(name: str) -> bool:
-    """Say whether the backbone `name` of BACKBONES is in the cache."""
+    """Say whether the cache has a folder of this name."""
     return (cache_folder() / name).is_dir()
 
 
@@ -113,10 +114,9 @@ def backbone_path(name: str) -> Path:
     folder = Path(name) if Path(name).is_dir() else _hub_snapshot(name, local_only=True)
     if not is_internlm2(folder):
         return folder
-    converted = _place_of_converted(folder)
-    if not converted.is_dir():
+    if not is_present(_name_of_converted(folder)):
         raise UserError(f"backbone {name}: is an InternLM2; `gmai backbones pull {name}` makes it a Llama")
-    return converted
+    return cache_folder() / _name_of_converted(folder)
 
 
 def backbone_record(name: str) -> dict[str, str]:
@@ -135,12 +135,15 @@ def backbone_record(name: str) -> dict[str, str]:
 def pull(name: str) -> Path:
     """Bring a backbone name or a hub id into the cache, unless it is there, and return its folder.
 
-    An InternLM2, from the hub or in a folder, is written again as a Llama, which needs no code of its own. Raises
-    UserError if the name is unknown, the download fails, a hash does not match or the conversion fails.
+    What needs code of its own, from the hub or in a folder, is written again without: an InternLM2 as a Llama, an
+    official GMAI-VL checkpoint as one of ours. Raises UserError if the name is unknown, the download fails, a hash does
+    not match or the conversion fails.
     """
     if name not in BACKBONES:
         found = Path(name) if Path(name).is_dir() else _hub_snapshot(name, local_only=False)
-        return _converted(found, name) if is_internlm2(found) else found
+        if is_internlm2(found):
+            return _converted(found, name, convert_internlm2)
+        return _converted(found, name, convert_official) if is_official(found) else found
     folder = cache_folder() / name
     if is_present(name):
         return folder
@@ -157,23 +160,23 @@ def pull(name: str) -> Path:
     return folder
 
 
-def _converted(source: Path, name: str) -> Path:
-    target = _place_of_converted(source)
+def _converted(source: Path, name: str, convert: Callable[[Path, Path], None]) -> Path:
+    target = cache_folder() / _name_of_converted(source)
     if not target.is_dir():
-        say(f"{name}: converting InternLM2 to Llama")
+        say(f"{name}: converting to what transformers loads without its code")
         with atomic_folder(target) as unfinished:
-            convert_internlm2(source, unfinished)
+            convert(source, unfinished)
             for file in source.glob("LICENSE*"):
                 shutil.copy(file, unfinished)
-            write_json(unfinished / "source.json", {"name": name, "converted from": MODEL_TYPE})
+            write_json(unfinished / "source.json", {"name": name})
     return target
 
 
-def _place_of_converted(source: Path) -> Path:
-    """Return where in the cache a folder lies once converted; another place once one of its files changes."""
+def _name_of_converted(source: Path) -> str:
+    """Return the name in the cache of a folder once converted; another name once one of its files changes."""
     stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(source.iterdir())]
     identity = sha256_of_text(canonical_json([str(source.resolve()), stats]))
-    return cache_folder() / f"{source.resolve().name}-{identity[:16]}"
+    return f"{source.resolve().name}-{identity[:16]}"
 
 
 def _download(backbone: Backbone, folder: Path) -> Path:

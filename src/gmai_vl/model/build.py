@@ -16,19 +16,17 @@ from transformers import (
     GenerationConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
-    LlavaProcessor,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from gmai_vl.foundation import UserError
 from gmai_vl.model.backbones import backbone_path
-from gmai_vl.model.chatml import CHAT_TEMPLATE, END, IMAGE, prepare_tokenizer
+from gmai_vl.model.chatml import END, IMAGE, prepare_tokenizer
 from gmai_vl.model.checkpoint import load_model
 from gmai_vl.model.efficientnet import EfficientNetLiteConfig
-from gmai_vl.model.images import image_processor
 from gmai_vl.model.presets import ModelSettings, Preset, chosen_parts
+from gmai_vl.model.processor import is_clip, make_processor
 from gmai_vl.model.segments import attend_within_segments
 from gmai_vl.model.tiny import tiny_language, tiny_tower
 from gmai_vl.model.vlm import Vlm, quiet_loading
@@ -36,8 +34,6 @@ from gmai_vl.model.vlm import Vlm, quiet_loading
 PROJECTOR_STD = 0.02
 """Normal weights and zero bias, as GMAI-VL's released code has it. With EfficientNet-Lite0 and SmolLM2-135M the image
 features then have a root mean square of 0.20 over medical images, the text embeddings 0.14."""
-
-LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
 
 Load = Callable[[Any, Path, str, Any], PreTrainedModel]
 """From a class of models, the folder of a backbone, its name and its config to the backbone."""
@@ -150,7 +146,6 @@ def _load(kind: Any, folder: Path, name: str, config: Any) -> PreTrainedModel:
 
 
 def _assemble(tower: PreTrainedModel, language: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Vlm:
-    is_clip = tower.config.model_type == "clip_vision_model"
     side, patch = tower.config.image_size, tower.config.patch_size
     end, image = tokenizer.convert_tokens_to_ids([END, IMAGE])
     config = LlavaConfig(
@@ -158,7 +153,7 @@ def _assemble(tower: PreTrainedModel, language: PreTrainedModel, tokenizer: PreT
         text_config=language.config,
         image_token_index=image,
         image_seq_length=(side // patch) ** 2,
-        vision_feature_layer=-2 if is_clip else -1,
+        vision_feature_layer=-2 if is_clip(tower.config) else -1,
         vision_feature_select_strategy="default",
         tie_word_embeddings=language.config.tie_word_embeddings,
         dtype="float32",
@@ -171,17 +166,8 @@ def _assemble(tower: PreTrainedModel, language: PreTrainedModel, tokenizer: PreT
     _new_projector(model.model.multi_modal_projector, tower.device)
     _room_for_new_tokens(model, len(tokenizer))
     model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=tokenizer.pad_token_id, do_sample=False)
-    mean, std = (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD) if is_clip else (LITE_MEAN, LITE_STD)
-    processor = LlavaProcessor(
-        image_processor(side, mean, std),
-        tokenizer,
-        patch_size=patch,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=CHAT_TEMPLATE,
-    )
     attend_within_segments(model)
-    return Vlm(model.eval(), processor)
+    return Vlm(model.eval(), make_processor(tower.config, tokenizer))
 
 
 def _new_projector(projector: nn.Module, device: torch.device) -> None:

@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoProcessor, LlavaConfig, LlavaForConditi
 
 from gmai_vl.foundation import UserError, write_json, write_text
 from gmai_vl.model.folder import atomic_folder
+from gmai_vl.model.official import is_official
 from gmai_vl.model.segments import attend_within_segments
 from gmai_vl.model.vlm import Vlm, quiet_loading
 
@@ -53,6 +54,10 @@ def read_checkpoint(path: Path, model_of: Callable[[Path, LlavaConfig], LlavaFor
     """
     if not (path / "config.json").is_file():
         raise UserError(f"{path}: no config.json in there; give the folder of a checkpoint")
+    if is_official(path):
+        raise UserError(
+            f"{path}: is an official GMAI-VL checkpoint; give the folder that `gmai backbones pull {path}` prints"
+        )
     if not any(path.glob("*.safetensors")):
         raise UserError(f"{path}: no safetensors in there; other weight files are not read")
     try:

@@ -51,7 +51,7 @@ _SAME = ("hidden_act", "initializer_range", "bos_token_id", "eos_token_id", "pad
 
 def is_internlm2(folder: Path) -> bool:
     """Say whether the config of a folder calls its model InternLM2."""
-    return (folder / "config.json").is_file() and _config(folder).get("model_type") == MODEL_TYPE
+    return (folder / "config.json").is_file() and read_config(folder).get("model_type") == MODEL_TYPE
 
 
 def convert_internlm2(source: Path, target: Path) -> None:
@@ -65,7 +65,7 @@ def convert_internlm2(source: Path, target: Path) -> None:
 
 def convert_weights(source: Path, target: Path) -> None:
     """Write config and weights of the InternLM2 in `source` to `target` as those of a Llama, in the same precision."""
-    config = llama_config(_config(source), source / "config.json")
+    config = llama_config(read_config(source), source / "config.json")
     with torch.device("meta"):
         shapes = {name: weight.shape for name, weight in LlamaForCausalLM(config).state_dict().items()}
     if config.tie_word_embeddings:
@@ -130,7 +130,8 @@ def _taken_apart(name: str, fused: Tensor, config: LlamaConfig) -> tuple[Tensor,
     return queries.flatten(0, 2), keys.flatten(0, 1), values.flatten(0, 1)
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return config.json of a folder. Raises UserError where it is no JSON object."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
