@@ -45,10 +45,13 @@ def list_backbones(
 @app.command("pull")
 def pull_backbone(
     names: Annotated[
-        list[str], typer.Argument(metavar="NAME...", help="Name from the list, or hub id owner/name[@revision].")
+        list[str],
+        typer.Argument(metavar="NAME...", help="Name from the list, hub id owner/name[@revision], or folder."),
     ],
 ) -> None:
     """Download backbones, check them and keep them as safetensors in the cache; prints the folders.
+
+    An InternLM2 becomes a Llama, an official GMAI-VL checkpoint a stock LLaVA: neither needs code of its own then.
 
     Example: gmai backbones pull efficientnet-lite0 smollm2-135m
     """
