@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 from gmai_vl.foundation import UserError
 from gmai_vl.model import (
@@ -122,7 +123,7 @@ def without_a_weight(path):
         (lambda path: path.unlink(), "no safetensors"),
         (without_a_weight, "1 weights are missing.*linear_2.bias"),
         (lambda path: (path.parent / "config.json").unlink(), r"no config\.json"),
-        (lambda path: (path.parent / "config.json").write_text("{"), "cannot be loaded"),
+        (lambda path: (path.parent / "config.json").write_text("{"), r"config\.json: is no JSON"),
         (lambda path: (path.parent / "config.json").write_text('{"model_type": "llama"}'), "`llama` model"),
     ],
 )
@@ -133,3 +134,26 @@ def test_a_damaged_checkpoint_is_one_clear_line(tmp_path, damage, message):
         load_model(tmp_path / "saved")
     assert str(tmp_path / "saved") in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("preset", ["tiny", "tiny-clip"])
+def test_weights_have_the_names_that_other_loaders_look_for(preset, tmp_path):
+    vlm = build_model(ModelSettings(preset=preset), seed=0)
+    save_model(vlm, tmp_path / "saved")
+    with safe_open(tmp_path / "saved" / "model.safetensors", "pt") as file:
+        names = set(file.keys())
+    of_tower = [name for name in names if name.startswith("vision_tower.")]
+    assert all(name.startswith("vision_tower.vision_model.") == (preset == "tiny-clip") for name in of_tower)
+    beginnings = ("vision_tower.", "multi_modal_projector.linear_", "language_model.model.")
+    assert {next(one for one in beginnings if name.startswith(one)) for name in names} == set(beginnings)
+    assert len(names) == len(vlm.model.state_dict()) - 1  # the head is the embedding
+
+
+def test_a_large_model_is_saved_in_several_files(tmp_path, monkeypatch):
+    vlm = build_model(ModelSettings(preset="tiny-clip"), seed=0)
+    monkeypatch.setattr("gmai_vl.model.checkpoint.LARGEST_FILE", 100_000)
+    save_model(vlm, tmp_path / "saved")
+    assert len(list((tmp_path / "saved").glob("model-*.safetensors"))) > 2
+    again = load_model(tmp_path / "saved").model
+    for name, weight in vlm.model.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[name]), name

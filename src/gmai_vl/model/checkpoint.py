@@ -1,20 +1,26 @@
 """Checkpoints: a folder that plain transformers loads, whole or absent, safetensors only."""
 
 from collections.abc import Callable
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import save_torch_state_dict
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoProcessor, LlavaConfig, LlavaForConditionalGeneration
 
 from gmai_vl.foundation import UserError, write_json, write_text
 from gmai_vl.model.folder import atomic_folder
+from gmai_vl.model.names import name_in_file
 from gmai_vl.model.official import is_official
 from gmai_vl.model.segments import attend_within_segments
 from gmai_vl.model.vlm import Vlm, quiet_loading
+
+LARGEST_FILE = 5 * 10**9
+"""Bytes of weights in one file; more go into several, with an index."""
 
 
 def save_model(
@@ -31,12 +37,25 @@ def save_model(
     README.md.
     """
     with atomic_folder(path) as folder, quiet_loading():
-        vlm.model.save_pretrained(folder, state_dict=weights)
+        _save_weights(vlm.model, vlm.model.state_dict() if weights is None else weights, folder)
+        config = copy(vlm.model.config)
+        config.architectures, config.dtype = [LlavaForConditionalGeneration.__name__], vlm.model.dtype
+        config.save_pretrained(folder)
+        vlm.model.generation_config.save_pretrained(folder)
         vlm.processor.save_pretrained(folder)
         if provenance is not None:
             write_json(folder / "provenance.json", provenance)
         if card is not None:
             write_text(folder / "README.md", card)
+
+
+def _save_weights(model: LlavaForConditionalGeneration, weights: dict[str, Tensor], folder: Path) -> None:
+    """Write weights under the names that loaders look for."""
+    tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
+    in_files = {
+        name_in_file(name, model.config): weight.contiguous() for name, weight in weights.items() if name not in tied
+    }
+    save_torch_state_dict(in_files, folder, max_shard_size=LARGEST_FILE)
 
 
 def load_model(path: Path, *, dtype: torch.dtype | None = None) -> Vlm:

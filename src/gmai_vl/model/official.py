@@ -18,13 +18,11 @@ from gmai_vl.foundation import UserError
 from gmai_vl.model.chatml import END, IMAGE, prepare_tokenizer
 from gmai_vl.model.internlm2 import as_llama, llama_config, read_config
 from gmai_vl.model.internlm2_tokenizer import convert_tokenizer
+from gmai_vl.model.names import LANGUAGE, name_in_file
 from gmai_vl.model.processor import make_processor
 from gmai_vl.model.shards import rewrite_shards
 
 MODEL_TYPE = "enhanced_llava"
-
-_LANGUAGE, _VISION, _PROJECTOR = "language_model.", "vision_tower.vision_model.", "multi_modal_projector."
-"""What names of weights begin with, in its files as in those of a stock LLaVA."""
 
 _SHAPE = ("text_config", "vision_config", "image_token_index")
 
@@ -58,9 +56,9 @@ def convert_official(source: Path, target: Path) -> None:
     make_processor(config.vision_config, tokenizer).save_pretrained(target)
     with torch.device("meta"):
         model = LlavaForConditionalGeneration(config)
-    shapes = {_in_file(name): weight.shape for name, weight in model.state_dict().items()}
+    shapes = {name_in_file(name, config): weight.shape for name, weight in model.state_dict().items()}
     if config.tie_word_embeddings:
-        del shapes["language_model.lm_head.weight"]
+        del shapes[LANGUAGE + "lm_head.weight"]
     rewrite_shards(source, target, lambda name, weight: _as_stock(name, weight, config), shapes)
     config.architectures = ["LlavaForConditionalGeneration"]
     config.save_pretrained(target)
@@ -89,21 +87,8 @@ def _llava_config(told: dict[str, Any], place: Path) -> LlavaConfig:
 
 
 def _as_stock(name: str, weight: Tensor, config: LlavaConfig) -> Iterator[tuple[str, Tensor]]:
-    if name.startswith(_LANGUAGE):
-        for own, piece in as_llama(name.removeprefix(_LANGUAGE), weight, config.text_config):
-            yield _LANGUAGE + own, piece
+    if name.startswith(LANGUAGE):
+        for own, piece in as_llama(name.removeprefix(LANGUAGE), weight, config.text_config):
+            yield LANGUAGE + own, piece
     elif not name.endswith(".position_ids"):  # counted, not learnt
         yield name, weight
-
-
-def _in_file(name: str) -> str:
-    """Return the name that a stock LLaVA's weight has in files, from the one that it has in memory."""
-    for inside, in_file in (
-        ("model.language_model.", _LANGUAGE + "model."),
-        ("model.vision_tower.", _VISION),
-        ("model.multi_modal_projector.", _PROJECTOR),
-        ("lm_head.", _LANGUAGE + "lm_head."),
-    ):
-        if name.startswith(inside):
-            return in_file + name.removeprefix(inside)
-    raise AssertionError(name)
