@@ -17,7 +17,9 @@ from gmai_vl.model import (
     count_parameters,
     generate,
     is_present,
+    load_model,
     parts,
+    pull,
     set_trainable,
 )
 from gmai_vl.model.presets import PRESETS
@@ -116,17 +118,24 @@ def test_language_folder_without_weights(own_parts):
         build_model(settings, seed=0)
 
 
-def test_code_beside_the_weights_is_never_run(own_parts):
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [("deepseek_v9", "without remote code"), ("internlm2", "`gmai backbones pull .*` makes it a Llama")],
+)
+def test_code_beside_the_weights_is_never_run(own_parts, kind, told, monkeypatch):
+    monkeypatch.setenv("GMAI_CACHE", str(own_parts / "cache"))
     config = json.loads((own_parts / "llama/config.json").read_text())
     config |= {
-        "model_type": "internlm2",
+        "model_type": kind,
         "auto_map": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"},
     }
     (own_parts / "llama/config.json").write_text(json.dumps(config))
     (own_parts / "llama/evil.py").write_text(f"open({str(own_parts / 'was_run')!r}, 'w')")
     settings = ModelSettings(vision=str(own_parts / "clip"), language=str(own_parts / "llama"))
-    with pytest.raises(UserError, match="without remote code"):
+    with pytest.raises(UserError, match=told):
         build_model(settings, seed=0)
+    with pytest.raises(UserError):  # its weights have not the names of either
+        pull(str(own_parts / "llama")) if kind == "internlm2" else load_model(own_parts / "llama")
     assert not (own_parts / "was_run").exists()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from gmai_vl.foundation import UserError
 from gmai_vl.model import (
@@ -109,8 +110,6 @@ def cut(path):
 
 
 def without_a_weight(path):
-    from safetensors.torch import load_file, save_file
-
     weights = load_file(path)
     del weights[max(weights, key=lambda name: "linear_2.bias" in name)]
     save_file(weights, path, metadata={"format": "pt"})
@@ -157,3 +156,42 @@ def test_a_large_model_is_saved_in_several_files(tmp_path, monkeypatch):
     again = load_model(tmp_path / "saved").model
     for name, weight in vlm.model.state_dict().items():
         assert torch.equal(weight, again.state_dict()[name]), name
+
+
+def changed(path, file, **changes):
+    (path / file).write_text(json.dumps(json.loads((path / file).read_text()) | changes))
+
+
+def other_tower(path):
+    config = json.loads((path / "config.json").read_text())
+    vision = config["vision_config"] | {"patch_size": 16}
+    (path / "config.json").write_text(json.dumps(config | {"vision_config": vision}))
+    weights = load_file(path / "model.safetensors")
+    name = "vision_tower.vision_model.embeddings."
+    weights[name + "patch_embedding.weight"] = torch.zeros(32, 3, 16, 16)
+    weights[name + "position_embedding.weight"] = torch.zeros(5, 32)
+    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            lambda path: changed(path, "config.json", image_token_index=7),
+            "`<image>` is token 256 .* image_token_index 7",
+        ),
+        (
+            lambda path: changed(path, "processor_config.json", image_token="<img>"),
+            "`<img>` is token None of its tokeniz",
+        ),
+        (lambda path: changed(path, "processor_config.json", patch_size=16), "patches of 8, its processor .* of 16"),
+        (other_tower, "sees 32 pixels in patches of 16, its processor makes 32 in patches of 8"),
+        (lambda path: (path / "chat_template.jinja").unlink(), "has no chat template"),
+    ],
+)
+def test_a_processor_that_is_not_for_the_model_is_one_line(change, told, tmp_path):
+    save_model(build_model(ModelSettings(preset="tiny-clip"), seed=0), tmp_path / "saved")
+    change(tmp_path / "saved")
+    with pytest.raises(UserError, match=f"saved: .*{told}") as error:
+        load_model(tmp_path / "saved")
+    assert "\n" not in str(error.value)

@@ -78,7 +78,7 @@ def test_a_store_is_used_again_and_only_for_what_it_was_made_from(  # type: igno
     other_words = build_model(ModelSettings(preset="tiny"), seed=0).processor
     other_words.tokenizer.add_tokens(["lung"])
     other_template = build_model(ModelSettings(preset="tiny"), seed=0).processor
-    other_template.chat_template = "{{ messages }}"
+    other_template.chat_template += "{# another #}"
     for number, other in enumerate((other_image, other_words, other_template), 2):
         store = open_tokens(corpus, other)
         assert len(stores()) == number

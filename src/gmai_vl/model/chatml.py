@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import LlavaProcessor, PreTrainedTokenizerBase
 
 from gmai_vl.model.images import image_token_count
+from gmai_vl.model.templates import encode_by_template
 from gmai_vl.records import ImageRef, Turn
 
 IMAGE, START, END = "<image>", "<|im_start|>", "<|im_end|>"
@@ -95,7 +96,12 @@ def encode(processor: LlavaProcessor, turns: Sequence[Turn], *, answer_only: boo
 def encode_many(
     processor: LlavaProcessor, conversations: Sequence[Sequence[Turn]], *, answer_only: bool = True
 ) -> list[Encoded]:
-    """Encode many conversations as `encode` does one: the tokenizer sees each distinct text once, all at a time."""
+    """Encode many conversations as `encode` does one: the tokenizer sees each distinct text once, all at a time.
+
+    Raises UserError where the processor has a template that is not ours and that cannot write one of them.
+    """
+    if processor.chat_template != CHAT_TEMPLATE:
+        return [_encode_by_template(processor, turns) for turns in conversations]
     pieces = [list(_pieces(processor, turns, answer_only)) for turns in conversations]
     texts = list({what for conversation in pieces for what, _ in conversation if isinstance(what, str)})
     tokens = dict(zip(texts, _text_tokens(processor, texts), strict=True))
@@ -137,11 +143,19 @@ def cut_to(processor: LlavaProcessor, encoded: Encoded, length: int) -> Encoded 
 
 def encode_prompt(processor: LlavaProcessor, turns: Sequence[Turn]) -> Encoded:
     """Encode a conversation up to where the assistant speaks next: the very tokens that stand there in training."""
+    if processor.chat_template != CHAT_TEMPLATE:
+        return _encode_by_template(processor, turns, asks=True)
     asked = encode(processor, turns)
     start = processor.tokenizer.convert_tokens_to_ids(START)
     separator, header = _text_tokens(processor, ["\n", _header("assistant")])
     ids = asked.input_ids + (separator if turns else []) + [start, *header]
     return Encoded(ids, [IGNORED] * len(ids), asked.images)
+
+
+def _encode_by_template(processor: LlavaProcessor, turns: Sequence[Turn], *, asks: bool = False) -> Encoded:
+    image_tokens = image_token_count(processor)
+    ids, labels, images = encode_by_template(processor, turns, ignored=IGNORED, image_tokens=image_tokens, asks=asks)
+    return Encoded(ids, labels, images)
 
 
 def _pieces(

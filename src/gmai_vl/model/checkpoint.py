@@ -10,10 +10,11 @@ import torch
 from huggingface_hub import save_torch_state_dict
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoConfig, AutoProcessor, LlavaConfig, LlavaForConditionalGeneration
+from transformers import AutoConfig, AutoProcessor, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
 
 from gmai_vl.foundation import UserError, write_json, write_text
 from gmai_vl.model.folder import atomic_folder
+from gmai_vl.model.images import image_side
 from gmai_vl.model.names import name_in_file
 from gmai_vl.model.official import is_official
 from gmai_vl.model.segments import attend_within_segments
@@ -88,8 +89,28 @@ def read_checkpoint(path: Path, model_of: Callable[[Path, LlavaConfig], LlavaFor
             processor = AutoProcessor.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{path}: cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+    _check_fit(path, config, processor)
     attend_within_segments(model)
     return Vlm(model, processor)
+
+
+def _check_fit(path: Path, config: LlavaConfig, processor: LlavaProcessor) -> None:
+    """Raise UserError where the processor of a checkpoint is not one for its model."""
+    token = processor.tokenizer.get_vocab().get(processor.image_token)
+    if token != config.image_token_id:
+        raise UserError(
+            f"{path}: `{processor.image_token}` is token {token} of its tokenizer, but config.json has "
+            f"image_token_index {config.image_token_id}; take both from one checkpoint"
+        )
+    tower = config.vision_config
+    seen, told = (tower.image_size, tower.patch_size), (image_side(processor), processor.patch_size)
+    if seen != told:
+        raise UserError(
+            f"{path}: its vision tower sees {seen[0]} pixels in patches of {seen[1]}, its processor makes {told[0]} in "
+            f"patches of {told[1]}; take both from one checkpoint"
+        )
+    if not processor.chat_template:
+        raise UserError(f"{path}: has no chat template: nothing says how a conversation with it looks; add one")
 
 
 def _with_weights(path: Path, config: LlavaConfig, dtype: torch.dtype | None) -> LlavaForConditionalGeneration:

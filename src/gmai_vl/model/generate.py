@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
 
-from gmai_vl.model.chatml import END, Encoded, encode_prompt
+from gmai_vl.model.chatml import Encoded, encode_prompt
 from gmai_vl.model.images import prepare_image
 from gmai_vl.model.vlm import Vlm
 from gmai_vl.records import Turn, pixel_sha256
@@ -42,8 +42,8 @@ class _Prompt:
 def generate(vlm: Vlm, requests: Sequence[Request], *, max_new_tokens: int, batch_size: int) -> list[str]:
     """Answer every request with its most likely words and return the answers in the order of the requests.
 
-    An answer ends at <|im_end|> or after `max_new_tokens`. The features of all distinct images of one call are held
-    in memory (P x D numbers each), so give many requests in several calls.
+    An answer ends at the tokenizer's end token, <|im_end|> in ours, or after `max_new_tokens`. The features of all
+    distinct images of one call are held in memory (P x D numbers each), so give many requests in several calls.
     Raises ValueError where a request shows an image that it does not bring.
     """
     was_training = vlm.model.training
@@ -94,7 +94,7 @@ def _answer(
 ) -> Iterator[tuple[int, str]]:
     tokenizer = vlm.processor.tokenizer
     embeds_BTD, mask_BT = _left_padded(vlm, batch, features)
-    said = _greedy(vlm, embeds_BTD, mask_BT, max_new_tokens, stop=tokenizer.convert_tokens_to_ids(END))
+    said = _greedy(vlm, embeds_BTD, mask_BT, max_new_tokens, stop=tokenizer.eos_token_id)
     for prompt, tokens in zip(batch, said, strict=True):
         yield prompt.number, tokenizer.decode(tokens, skip_special_tokens=True).strip()
 

@@ -41,12 +41,16 @@ def image_token_count(processor: LlavaProcessor) -> int:
 def prepare_image(processor: LlavaProcessor, pixels: NDArray[np.uint8]) -> Tensor:
     """Pad [H, W] or [H, W, 3] to a square with the mean colour, resize and normalise: float32 [3, S, S].
 
+    A checkpoint of others whose settings do not pad gets what its own processor makes of the image.
     Raises ValueError for anything but 8-bit grey or RGB pixels.
     """
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3):
         raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}; 8-bit [H, W] or [H, W, 3] is needed")
     settings = processor.image_processor
     image = Image.fromarray(pixels).convert("RGB")
+    if not getattr(settings, "do_pad", False):
+        values_CHW: Tensor = settings(image, return_tensors="pt")["pixel_values"][0]
+        return values_CHW
     image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BICUBIC)
     if image.width != image.height:
         red, green, blue = (int(mean * 255) for mean in settings.image_mean)
