@@ -148,6 +148,30 @@ def test_weights_have_the_names_that_other_loaders_look_for(preset, tmp_path):
     assert len(names) == len(vlm.model.state_dict()) - 1  # the head is the embedding
 
 
+def test_a_folder_has_what_vllm_and_sglang_read(tmp_path):
+    """Files and keys of published LLaVA checkpoints (llava-hf), which the loaders of both name in their code."""
+    save_model(build_model(ModelSettings(preset="tiny-clip"), seed=0), tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["architectures"] == ["LlavaForConditionalGeneration"]
+    assert config["model_type"] == "llava"
+    assert config["text_config"]["architectures"] == ["LlamaForCausalLM"]
+    assert config["text_config"]["model_type"] == "llama"
+    assert config["vision_config"]["model_type"] == "clip_vision_model"
+    assert {"image_size", "patch_size", "hidden_size", "num_hidden_layers"} <= config["vision_config"].keys()
+    assert (config["vision_feature_layer"], config["vision_feature_select_strategy"]) == (-2, "default")
+    assert config["projector_hidden_act"] == "gelu"
+    tokens = {
+        token["content"]: token["id"] for token in json.loads((tmp_path / "tokenizer.json").read_text())["added_tokens"]
+    }
+    assert config["image_token_index"] == tokens["<image>"]
+    generation = json.loads((tmp_path / "generation_config.json").read_text())
+    assert generation["eos_token_id"] == tokens["<|im_end|>"]
+    images = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    assert images == json.loads((tmp_path / "processor_config.json").read_text())["image_processor"]
+    assert "<|im_start|>" in (tmp_path / "chat_template.jinja").read_text()
+    assert (tmp_path / "tokenizer_config.json").is_file()
+
+
 def test_a_large_model_is_saved_in_several_files(tmp_path, monkeypatch):
     vlm = build_model(ModelSettings(preset="tiny-clip"), seed=0)
     monkeypatch.setattr("gmai_vl.model.checkpoint.LARGEST_FILE", 100_000)

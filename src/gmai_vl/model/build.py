@@ -148,6 +148,7 @@ def _load(kind: Any, folder: Path, name: str, config: Any) -> PreTrainedModel:
 def _assemble(tower: PreTrainedModel, language: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Vlm:
     side, patch = tower.config.image_size, tower.config.patch_size
     end, image = tokenizer.convert_tokens_to_ids([END, IMAGE])
+    language.config.architectures = [type(language).__name__]  # by which vLLM chooses its own class
     config = LlavaConfig(
         vision_config=tower.config,
         text_config=language.config,

@@ -44,6 +44,8 @@ def save_model(
         config.save_pretrained(folder)
         vlm.model.generation_config.save_pretrained(folder)
         vlm.processor.save_pretrained(folder)
+        # Where llama.cpp's converter and older loaders look for the image settings.
+        vlm.processor.image_processor.save_pretrained(folder)
         if provenance is not None:
             write_json(folder / "provenance.json", provenance)
         if card is not None:

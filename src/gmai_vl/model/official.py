@@ -53,7 +53,9 @@ def convert_official(source: Path, target: Path) -> None:
             f"{source / 'config.json'}: vocab_size is {config.text_config.vocab_size}, but the tokenizer has "
             f"{len(tokenizer)} tokens; take tokenizer and config of one checkpoint"
         )
-    make_processor(config.vision_config, tokenizer).save_pretrained(target)
+    processor = make_processor(config.vision_config, tokenizer)
+    processor.save_pretrained(target)
+    processor.image_processor.save_pretrained(target)
     with torch.device("meta"):
         model = LlavaForConditionalGeneration(config)
     shapes = {name_in_file(name, config): weight.shape for name, weight in model.state_dict().items()}
