@@ -11,7 +11,6 @@ import sys
 import tempfile
 from itertools import accumulate, product
 from pathlib import Path
-from typing import Literal
 
 import torch
 import transformers
@@ -117,8 +116,7 @@ def measure(folder: Path, kind: str, stage: str, precision: Precision, recompute
         step(vlm, optimizer, batch, precision)
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
     sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
-    attention: Literal["segments", "scores"] = "scores" if precision == "bf16" else "segments"
-    placement = Placement(precision=precision, checkpointing=tuple(checkpointing), attention=attention)
+    placement = Placement(precision=precision, checkpointing=tuple(checkpointing), attention="segments")
     said = memory_of_step(survey(vlm.model), placement, load, train=train).total
     return {"said": said, "allocated": before + max(accumulate(sizes)), "resident": resident, "before": before}
 

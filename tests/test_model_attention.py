@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gmai_vl.model import attention
-from gmai_vl.model.attention import SHORT, Segments, attend, way_to_attend
+from gmai_vl.model.attention import SHORT_SEGMENT, Segments, attend, way_to_attend
 
 LENGTHS = [3, 1, 40, 2]
 CPU = torch.device("cpu")
@@ -57,7 +57,7 @@ def test_a_cpu_computes_the_formula(kind, tolerance, window):
 
 @pytest.mark.parametrize("window", [None, 150])
 def test_so_it_does_on_both_sides_of_short(window):
-    compare([SHORT, SHORT - 1], torch.bfloat16, window, 2e-2)
+    compare([SHORT_SEGMENT, SHORT_SEGMENT - 1], torch.bfloat16, window, 2e-2)
 
 
 def test_places_begin_anew_with_each_segment():

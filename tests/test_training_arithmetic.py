@@ -2,6 +2,7 @@
 
 import math
 import weakref
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 
@@ -145,9 +146,6 @@ def attention_backward(_, query, *__, out_shape=None, **___):
     return 2 * attention(query)
 
 
-ATTENTION = {"fp32": "segments", "bf16": "scores"}
-"""How a CPU attends within short segments."""
-
 COUNTS = {
     torch.ops.aten.convolution_backward: convolution_backward,
     # PyTorch does not count a CPU's fused attention.
@@ -240,7 +238,7 @@ def test_low_rank_adapters(precision, folder):
     vlm = build_model(settings_of("qwen3", folder), seed=0)
     batch, load = batch_of(vlm, MIXED)
     train, lora = ("projector", "language"), Adapters(parts=("language",), rank=4)
-    placement = Placement(precision=precision, lora=lora, attention=ATTENTION[precision])
+    placement = Placement(precision=precision, lora=lora, attention="segments")
     cost = flops_of_step(survey(vlm.model), load, train=train, lora=lora)
     memory = memory_of_step(survey(vlm.model), placement, load, train=train)
     learn(vlm.model, train)
@@ -293,24 +291,30 @@ def test_activations_are_what_autograd_keeps(kind, stage, precision, folder):
     batch, load = batch_of(vlm, MIXED)
     learn(vlm.model, STAGES[stage])
     memory = memory_of_step(
-        survey(vlm.model), Placement(precision=precision, attention=ATTENTION[precision]), load, train=STAGES[stage]
+        survey(vlm.model), Placement(precision=precision, attention="segments"), load, train=STAGES[stage]
     )
     said = memory.activations + memory.gathered + logarithms(vlm, load)
     assert said == pytest.approx(kept_bytes(vlm.model, batch, precision), rel=0.025)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_attention_within_long_segments_keeps_no_scores(precision, folder):
+@pytest.mark.parametrize("rounds", [[(200, 100, True)], [(200, 100, True), (20, 30, True), (5, 7, False)]])
+def test_attention_within_long_segments_keeps_no_scores(rounds, precision, folder):
     vlm = build_model(settings_of("qwen2", folder), seed=0)
-    batch, load = batch_of(vlm, [(200, 100, True)])
+    batch, load = batch_of(vlm, rounds)
     learn(vlm.model, STAGES["III"])
-    fused, without, with_scores = (
-        memory_of_step(survey(vlm.model), Placement(precision=precision, attention=way), load, train=STAGES["III"])
-        for way in ("fused", "segments", "scores")
+    in_turn, fused, all_short = (
+        memory_of_step(survey(vlm.model), Placement(precision=precision, attention=way), one, train=STAGES["III"])
+        for way, one in (
+            ("segments", load),
+            ("fused", load),
+            ("segments", replace(load, short=load.tokens, short_squares=load.squares)),
+        )
     )
-    said = without.activations + without.gathered + logarithms(vlm, load)
+    said = in_turn.activations + in_turn.gathered + logarithms(vlm, load)
     assert said == pytest.approx(kept_bytes(vlm.model, batch, precision), rel=0.03)
-    assert fused.activations < without.activations < 0.7 * with_scores.activations
+    assert fused.activations < in_turn.activations
+    assert (in_turn.activations < 0.7 * all_short.activations) == (precision == "bf16")
 
 
 def step(vlm, optimizer, batch, precision):
@@ -341,7 +345,7 @@ def said_and_measured(kind, folder, texts, stage, precision, recomputes):
     batch, load = batch_of(vlm, texts)
     checkpointing = ({"language", *STAGES[stage]} - {"projector"}) if recomputes else set()
     learn(vlm.model, STAGES[stage], checkpointing)
-    placement = Placement(precision=precision, attention=ATTENTION[precision], checkpointing=checkpointing)
+    placement = Placement(precision=precision, attention="segments", checkpointing=checkpointing)
     memory = memory_of_step(survey(vlm.model), placement, load, train=STAGES[stage])
     before, most = measured_step(vlm, batch, STAGES[stage], precision)
     assert memory.weights + memory.optimizer == pytest.approx(before, rel=1e-3)

@@ -1,5 +1,6 @@
 """The vision-language model: parts, presets, conversations as tokens, loss, generation, checkpoints."""
 
+from gmai_vl.model.attention import SHORT_SEGMENT
 from gmai_vl.model.backbones import BACKBONES, Backbone, backbone_path, cache_folder, is_present, pull
 from gmai_vl.model.build import build_model
 from gmai_vl.model.chatml import IGNORED, Batch, Encoded, collate, cut_to, encode, encode_many, encode_prompt
@@ -16,6 +17,7 @@ __all__ = [
     "BACKBONES",
     "IGNORED",
     "PRESETS",
+    "SHORT_SEGMENT",
     "Backbone",
     "Batch",
     "Count",

@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 from torch.nn.attention.varlen import varlen_attn
 
-SHORT = 192
+SHORT_SEGMENT = 192
 """Below so many tokens the fused kernel takes a CPU up to twice as long in bf16 as the same written out
 (benchmarks/segments.py)."""
 
@@ -121,7 +121,7 @@ def _causal(
 ) -> Tensor:
     """Return [1, H, T, E] for one segment."""
     tokens = query_1HTE.shape[2]
-    if value_1HTE.dtype != torch.bfloat16 or tokens >= SHORT or query_1HTE.device.type != "cpu":
+    if value_1HTE.dtype != torch.bfloat16 or tokens >= SHORT_SEGMENT or query_1HTE.device.type != "cpu":
         narrow = window is not None and window < tokens
         sees_TT = _band(tokens, window, query_1HTE.device) if narrow else None
         return F.scaled_dot_product_attention(

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from gmai_vl.model import SHORT_SEGMENT
 from gmai_vl.training.precision import Precision
 from gmai_vl.training.recipe import Part, Stage, Strategy
 from gmai_vl.training.survey import Layer, Survey
@@ -57,6 +58,12 @@ class Load:
     supervised: int
     """Tokens that the loss looks at."""
 
+    short: int = 0
+    """Tokens of segments below `SHORT_SEGMENT`, within which a CPU in bf16 writes attention out."""
+
+    short_squares: int = 0
+    """Sum of the squared lengths of those."""
+
 
 def together(loads: Collection[Load]) -> Load:
     """Return several loads as one."""
@@ -65,13 +72,22 @@ def together(loads: Collection[Load]) -> Load:
         squares=sum(load.squares for load in loads),
         images=sum(load.images for load in loads),
         supervised=sum(load.supervised for load in loads),
+        short=sum(load.short for load in loads),
+        short_squares=sum(load.short_squares for load in loads),
     )
 
 
 def load_of(segments: Sequence[int], *, images: int, supervised: int) -> Load:
     """Return the load of conversations of these token counts."""
-    squares = sum(length**2 for length in segments)
-    return Load(tokens=sum(segments), squares=squares, images=images, supervised=supervised)
+    short = [length for length in segments if length < SHORT_SEGMENT]
+    return Load(
+        tokens=sum(segments),
+        squares=sum(length**2 for length in segments),
+        images=images,
+        supervised=supervised,
+        short=sum(short),
+        short_squares=sum(length**2 for length in short),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,9 +124,9 @@ class Placement:
     """Parts whose layers keep their input only and are computed again in the backward pass."""
 
     lora: Adapters = NO_ADAPTERS
-    attention: Literal["fused", "segments", "scores"] = "fused"
-    """Of the language model. fused: one kernel for all segments. On a CPU they are taken one by one, which copies keys,
-    values and what comes of them: segments. There, in bf16, the scores of short ones are kept too: scores."""
+    attention: Literal["fused", "segments"] = "fused"
+    """Of the language model. fused: one kernel for all segments. segments: one after the other, as on a CPU, which
+    copies keys, values and what comes of them; in bf16 the scores of short ones are kept instead."""
 
     accumulates: bool = False
     """Shared-out gradients are added up over the devices in the last micro-batch of a step only; until then each device
@@ -333,26 +349,26 @@ def _kept(layer: Layer, mode: Mode, placement: Placement, load: Load) -> int:
             continue
         shares = product.shares and size == stream
         # What fused attention gives is kept below; under autocast an adapter takes a copy of it.
-        attended = product.after_attention and not loops and (mode == "all" or size == stream)
-        if not shares and not attended:
+        is_kept_below = product.after_attention and not loops and (mode == "all" or size == stream)
+        if not shares and not is_kept_below:
             per_unit += product.reads * (4 if product.is_convolution else size)
         if mode == "adapters" and product.sides:
             per_unit += size * placement.lora.rank * product.rows
-    scores = 0
+    attended = 0
     for attention in layer.attentions:
         if not attention.learnable:
             continue
-        if loops and placement.attention == "segments":
-            # Queries, keys and values for each head, what comes of them, and a sum for each row of scores.
-            per_unit += attention.rows * (4 * size * attention.width + 4 * attention.heads)
-        elif loops:
-            # Queries; keys and values for each head; scores, in bf16 once more, and a mask for all heads.
+        if loops:
+            # Queries, keys and values for each head.
             per_unit += 3 * size * attention.width * attention.rows
-            scores += load.squares * (attention.heads * (6 if size == 2 else 4) + 1)
+            short, squares = (load.short, load.short_squares) if size == 2 else (0, 0)
+            # What comes of them, and a sum for each row of scores; of short ones the scores twice, and a mask.
+            attended += (units - short) * (size * attention.width + 4 * attention.heads)
+            attended += squares * (6 * attention.heads + 1)
         else:
             # Queries, keys, values, what comes of them, and a sum for each row of scores.
             per_unit += attention.rows * (2 * size * (attention.width + attention.key_width) + 4 * attention.heads)
-    return per_unit * units + scores
+    return per_unit * units + attended
 
 
 def largest_pack(

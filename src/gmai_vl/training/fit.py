@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from transformers import LlavaProcessor
 
 from gmai_vl.foundation import UserError
-from gmai_vl.model import IGNORED, cut_to
+from gmai_vl.model import IGNORED, SHORT_SEGMENT, cut_to
 from gmai_vl.training.arithmetic import Load
 from gmai_vl.training.batches import Step, Steps, pack_steps, sample_steps
 from gmai_vl.training.mixture import Mixture
@@ -118,11 +118,14 @@ def plan_steps(stage: Stage, sizes: Sizes, packs: Packs | None, seed: int) -> St
 def load_of_samples(sizes: Sizes, chosen: Sequence[int] | slice = slice(None)) -> Load:
     """Return what some samples are for the model, all by default."""
     tokens_M = sizes.tokens_N[chosen]
+    short_M = tokens_M[tokens_M < SHORT_SEGMENT]
     return Load(
         tokens=int(tokens_M.sum()),
         squares=int((tokens_M**2).sum()),
         images=int(sizes.images_N[chosen].sum()),
         supervised=int(sizes.supervised_N[chosen].sum()),
+        short=int(short_M.sum()),
+        short_squares=int((short_M**2).sum()),
     )
 
 

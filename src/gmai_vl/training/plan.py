@@ -114,7 +114,7 @@ def plan(recipe: TrainRecipe, base: Path, *, devices: int = 1, on_gpu: bool = Fa
             precision=precision,
             checkpointing=stage.gradient_checkpointing,
             lora=adapters,
-            attention="fused" if on_gpu else "segments" if precision == "fp32" else "scores",
+            attention="fused" if on_gpu else "segments",
             accumulates=recipe.strategy != "full",
         )
         memory = flops = None
@@ -152,6 +152,8 @@ def _largest(fit: Fit, steps: Steps) -> Load:
         squares=max(load.squares for load in loads),
         images=max(load.images for load in loads),
         supervised=max(load.supervised for load in loads),
+        short=min(load.short for load in loads),
+        short_squares=max(load.short_squares for load in loads),
     )
 
 
