@@ -153,6 +153,13 @@ def test_answers_are_learnt_with_what_ends_them(processor: LlavaProcessor) -> No
     assert prompt.images == encoded.images == (0,)
 
 
+def test_all_text_is_learnt_where_answer_only_is_off(processor: LlavaProcessor) -> None:
+    encoded = encode(processor, ONE, answer_only=False)
+    image = processor.image_token_id
+    assert encoded.input_ids == encode(processor, ONE).input_ids
+    assert encoded.labels == [IGNORED if token == image else token for token in encoded.input_ids]
+
+
 def test_special_tokens_in_what_people_wrote_are_letters(processor: LlavaProcessor) -> None:
     encoded = encode(processor, MANY)
     assert encoded.input_ids.count(processor.image_token_id) == 4

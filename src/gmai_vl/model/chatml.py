@@ -101,7 +101,7 @@ def encode_many(
     Raises UserError where the processor has a template that is not ours and that cannot write one of them.
     """
     if processor.chat_template != CHAT_TEMPLATE:
-        return [_encode_by_template(processor, turns) for turns in conversations]
+        return [_encode_by_template(processor, turns, answer_only=answer_only) for turns in conversations]
     pieces = [list(_pieces(processor, turns, answer_only)) for turns in conversations]
     texts = list({what for conversation in pieces for what, _ in conversation if isinstance(what, str)})
     tokens = dict(zip(texts, _text_tokens(processor, texts), strict=True))
@@ -152,9 +152,13 @@ def encode_prompt(processor: LlavaProcessor, turns: Sequence[Turn]) -> Encoded:
     return Encoded(ids, [IGNORED] * len(ids), asked.images)
 
 
-def _encode_by_template(processor: LlavaProcessor, turns: Sequence[Turn], *, asks: bool = False) -> Encoded:
+def _encode_by_template(
+    processor: LlavaProcessor, turns: Sequence[Turn], *, answer_only: bool = True, asks: bool = False
+) -> Encoded:
     image_tokens = image_token_count(processor)
     ids, labels, images = encode_by_template(processor, turns, ignored=IGNORED, image_tokens=image_tokens, asks=asks)
+    if not answer_only:
+        labels = [IGNORED if token == processor.image_token_id else token for token in ids]
     return Encoded(ids, labels, images)
 
 

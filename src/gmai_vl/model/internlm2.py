@@ -2,7 +2,6 @@
 
 # H query heads · G groups, one for each head of keys and values · D size of a head · I inputs
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from gmai_vl.foundation import UserError
 from gmai_vl.model.internlm2_tokenizer import convert_tokenizer
-from gmai_vl.model.shards import rewrite_shards
+from gmai_vl.model.shards import read_config, rewrite_shards
 
 MODEL_TYPE = "internlm2"
 
@@ -128,14 +127,3 @@ def _taken_apart(name: str, fused: Tensor, config: LlamaConfig) -> tuple[Tensor,
     parts_GxD = fused.unflatten(0, (groups, of_group, size))
     queries, keys, values = parts_GxD[:, :-2], parts_GxD[:, -2], parts_GxD[:, -1]
     return queries.flatten(0, 2), keys.flatten(0, 1), values.flatten(0, 1)
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Return config.json of a folder. Raises UserError where it is no JSON object."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{folder / 'config.json'}: is no JSON: {error}; fetch it again") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{folder / 'config.json'}: holds no object; fetch it again")
-    return config

@@ -1,8 +1,9 @@
-"""Weights in safetensors, one file or several with an index: read and written again under other names, file by file."""
+"""Folders of weights: their config, and safetensors in one file or several, written again under other names."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -74,3 +75,14 @@ def _renamed(file: Path, rename: Rename, shapes: Mapping[str, torch.Size]) -> di
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{file}: cannot be converted: {str(error).splitlines()[0]}; fetch it again") from error
     return weights
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return config.json of a folder. Raises UserError where it is no JSON object."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{folder / 'config.json'}: is no JSON: {error}; fetch it again") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{folder / 'config.json'}: holds no object; fetch it again")
+    return config

@@ -22,7 +22,7 @@ class _Piece:
     text: str
     is_special: bool = False
     learnt: tuple[tuple[int, int], ...] = ()
-    """Spans of characters of `text` that a loss is taken on; for a special token anything or nothing."""
+    """Spans of characters of `text` that a loss is taken on."""
 
 
 def encode_by_template(
@@ -80,7 +80,9 @@ def _pieces(processor: LlavaProcessor, turns: Sequence[Turn], asks: bool) -> tup
             literals = [(str(processor.tokenizer.eos_token), True)]
         for place, (literal, is_special) in enumerate(literals):
             if is_special:
-                pieces.append(_Piece(literal, is_special=True, learnt=((0, 1),) if answer and not place else ()))
+                pieces.append(
+                    _Piece(literal, is_special=True, learnt=((0, len(literal)),) if answer and not place else ())
+                )
             else:
                 _add_text(pieces, literal, is_learnt=False)
     # Templates show the images of a turn in their order, wherever between its texts.

@@ -152,7 +152,7 @@ def _largest(fit: Fit, steps: Steps) -> Load:
         squares=max(load.squares for load in loads),
         images=max(load.images for load in loads),
         supervised=max(load.supervised for load in loads),
-        short=min(load.short for load in loads),
+        short=min(load.short for load in loads),  # a token of a long segment keeps more
         short_squares=max(load.short_squares for load in loads),
     )
 
