@@ -22,7 +22,7 @@ from transformers import (
 
 from gmai_vl.foundation import UserError
 from gmai_vl.model import BACKBONES, ModelSettings, backbone_path, build_model, cache_folder, encode, pull
-from gmai_vl.model.convert import convert_llama_gguf
+from gmai_vl.model.formats.packages import convert_llama_gguf
 from gmai_vl.records import ImageRef, Turn
 
 
@@ -154,7 +154,7 @@ def test_a_conversion_that_fails_leaves_nothing(cache, tmp_path):
 CONVERT = """
 import sys
 from pathlib import Path
-from gmai_vl.model.internlm2 import convert_weights
+from gmai_vl.model.formats.internlm2 import convert_weights
 def peak():
     return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
 before = peak()

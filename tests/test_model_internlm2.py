@@ -15,7 +15,7 @@ from torch.nn import functional as F  # noqa: N812
 from transformers import AutoModelForCausalLM
 
 from gmai_vl.foundation import UserError
-from gmai_vl.model.internlm2 import convert_weights, is_internlm2
+from gmai_vl.model.formats.internlm2 import convert_weights, is_internlm2
 
 
 def published_logits(ids_T: Tensor, weights: dict[str, Tensor], config: dict[str, Any]) -> Tensor:

@@ -10,7 +10,7 @@ from internlm2_folder import FREE, WORDS, write_tokenizer
 from transformers import AutoTokenizer
 
 from gmai_vl.foundation import UserError
-from gmai_vl.model.internlm2_tokenizer import convert_tokenizer
+from gmai_vl.model.formats.internlm2_tokenizer import convert_tokenizer
 
 LETTERS = "thecsxraylung  肺部结节é\n\t🙂01.,▁"
 

@@ -31,7 +31,7 @@ from gmai_vl.model import (
     loss_sum,
     prepare_image,
 )
-from gmai_vl.model.internlm2_tokenizer import convert_tokenizer
+from gmai_vl.model.formats.internlm2_tokenizer import convert_tokenizer
 from gmai_vl.records import ImageRef, Turn
 
 VICUNA = """\

@@ -21,10 +21,10 @@ from gmai_vl.foundation import (
     sha256_of_text,
     write_json,
 )
-from gmai_vl.model.convert import convert_lite0, convert_llama_gguf
 from gmai_vl.model.folder import atomic_folder
-from gmai_vl.model.internlm2 import convert_internlm2, is_internlm2
-from gmai_vl.model.official import convert_official, is_official
+from gmai_vl.model.formats.internlm2 import convert_internlm2, is_internlm2
+from gmai_vl.model.formats.official import convert_official, is_official
+from gmai_vl.model.formats.packages import convert_lite0, convert_llama_gguf
 
 HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model", "*.txt", "LICENSE*", "README.md"]
 """What is taken from a hub repository: no pickles, no code."""

@@ -14,9 +14,9 @@ from transformers import AutoConfig, AutoProcessor, LlavaConfig, LlavaForConditi
 
 from gmai_vl.foundation import UserError, write_json, write_text
 from gmai_vl.model.folder import atomic_folder
+from gmai_vl.model.formats.names import name_in_file
+from gmai_vl.model.formats.official import is_official
 from gmai_vl.model.images import image_side
-from gmai_vl.model.names import name_in_file
-from gmai_vl.model.official import is_official
 from gmai_vl.model.segments import attend_within_segments
 from gmai_vl.model.vlm import Vlm, quiet_loading
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from gmai_vl.foundation import UserError
-from gmai_vl.model.internlm2_tokenizer import convert_tokenizer
-from gmai_vl.model.shards import read_config, rewrite_shards
+from gmai_vl.model.formats.internlm2_tokenizer import convert_tokenizer
+from gmai_vl.model.formats.shards import read_config, rewrite_shards
 
 MODEL_TYPE = "internlm2"
 

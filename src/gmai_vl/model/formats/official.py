@@ -16,11 +16,11 @@ from transformers import (
 
 from gmai_vl.foundation import UserError
 from gmai_vl.model.chatml import END, IMAGE, prepare_tokenizer
-from gmai_vl.model.internlm2 import as_llama, llama_config
-from gmai_vl.model.internlm2_tokenizer import convert_tokenizer
-from gmai_vl.model.names import LANGUAGE, name_in_file
+from gmai_vl.model.formats.internlm2 import as_llama, llama_config
+from gmai_vl.model.formats.internlm2_tokenizer import convert_tokenizer
+from gmai_vl.model.formats.names import LANGUAGE, name_in_file
+from gmai_vl.model.formats.shards import read_config, rewrite_shards
 from gmai_vl.model.processor import make_processor
-from gmai_vl.model.shards import read_config, rewrite_shards
 
 MODEL_TYPE = "enhanced_llava"
 
