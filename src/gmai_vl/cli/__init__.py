@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from gmai_vl.cli import backbones, chat, data, eval, plan, quickstart, train
+from gmai_vl.cli import backbones, chat, data, eval, export, plan, quickstart, train
 from gmai_vl.foundation import UserError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("plan")(plan.plan)
 app.command("train")(train.train)
 app.add_typer(eval.app, name="eval")
 app.command("chat")(chat.chat)
+app.command("export")(export.export)
 
 
 _UsageError: type[Any] = typer.BadParameter.__bases__[0]

@@ -6,6 +6,7 @@ from gmai_vl.model.build import build_model
 from gmai_vl.model.chatml import IGNORED, Batch, Encoded, collate, cut_to, encode, encode_many, encode_prompt
 from gmai_vl.model.checkpoint import load_model, save_model
 from gmai_vl.model.folder import atomic_folder
+from gmai_vl.model.formats.gguf_export import GgufFile, export_gguf
 from gmai_vl.model.generate import Request, generate
 from gmai_vl.model.images import image_side, image_token_count, prepare_image
 from gmai_vl.model.loss import answers, loss_sum, words_loss_sum
@@ -22,6 +23,7 @@ __all__ = [
     "Batch",
     "Count",
     "Encoded",
+    "GgufFile",
     "ModelSettings",
     "Request",
     "Vlm",
@@ -37,6 +39,7 @@ __all__ = [
     "encode",
     "encode_many",
     "encode_prompt",
+    "export_gguf",
     "generate",
     "image_side",
     "image_token_count",

@@ -22,3 +22,10 @@ def name_in_file(name: str, config: LlavaConfig) -> str:
         if name.startswith(inside):
             return in_file + name.removeprefix(inside)
     raise AssertionError(name)
+
+
+def names_in_files(name: str, config: LlavaConfig) -> list[str]:
+    """Return the names that a weight may have in files of others, by the version of transformers that wrote them."""
+    own, inside = name_in_file(name, config), "vision_model."
+    without = own.replace(VISION + inside, VISION)
+    return [own, without, name, name.replace("model." + VISION, "model." + VISION + inside)]

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from gmai_vl.model.efficientnet import EfficientNetLiteConfig, our_weight_names
+from gmai_vl.model.formats.llama_rows import halves_apart
 
 GGUF_SPECIAL_TOKEN = 3
 """Value of `tokenizer.ggml.token_type` for a control token (llama.cpp, `llama_token_type`)."""
@@ -84,15 +85,9 @@ def _llama_weights(reader: GGUFReader, config: LlamaConfig) -> dict[str, Tensor]
             _, layer, part, kind = tensor.name.split(".")
             name = f"model.layers.{layer}.{_LAYER_NAMES[part]}.{kind}"
             if part in heads:
-                value = _halves_apart(value, heads[part])
+                value = halves_apart(value, heads[part])
         weights[name] = torch.from_numpy(np.array(value)).to(torch.bfloat16)
     return weights
-
-
-def _halves_apart(weight_OI: np.ndarray, heads: int) -> np.ndarray:
-    """Undo llama.cpp's order of query and key rows: it interleaves the two halves that rotary embedding rotates."""
-    out, into = weight_OI.shape
-    return weight_OI.reshape(heads, out // heads // 2, 2, into).swapaxes(1, 2).reshape(out, into)
 
 
 def _tokenizer(reader: GGUFReader) -> PreTrainedTokenizerFast:

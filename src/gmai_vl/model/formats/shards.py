@@ -39,6 +39,28 @@ def shard_files(folder: Path) -> list[Path]:
     return [folder / WHOLE]
 
 
+def weight_files(folder: Path) -> dict[str, Path]:
+    """Return the file of each weight in a folder, by the weight's name. Raises UserError where a file is damaged."""
+    places: dict[str, Path] = {}
+    for file in shard_files(folder):
+        try:
+            with safe_open(file, framework="pt") as opened:
+                places |= dict.fromkeys(opened.keys(), file)
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{file}: cannot be read: {str(error).splitlines()[0]}; fetch it again") from error
+    return places
+
+
+def read_weight(file: Path, name: str) -> Tensor:
+    """Return one weight of a file. Raises UserError where the file is damaged."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            weight: Tensor = opened.get_tensor(name)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file}: cannot be read: {str(error).splitlines()[0]}; fetch it again") from error
+    return weight
+
+
 def rewrite_shards(source: Path, target: Path, rename: Rename, shapes: Mapping[str, torch.Size]) -> None:
     """Write the weights of `source` to `target` as `rename` gives them, file by file, with an index for several.
 
