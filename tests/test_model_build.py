@@ -18,6 +18,7 @@ from gmai_vl.model import (
     generate,
     is_present,
     load_model,
+    new_conversations,
     parts,
     pull,
     set_trainable,
@@ -80,6 +81,17 @@ def test_new_tokens_start_as_the_mean_word(own_parts):
         rows = layer.weight.detach()
         assert len(rows) == len(vlm.processor.tokenizer) == 256 + 4
         torch.testing.assert_close(rows[259], rows[:259].mean(dim=0))
+
+
+def test_a_language_model_that_knows_no_conversations_is_told_in_one_line(own_parts):
+    settings = ModelSettings(vision=str(own_parts / "clip"), language=str(own_parts / "llama"))
+    line = new_conversations(settings)
+    assert line is not None and "\n" not in line
+    assert line.startswith(f"language {own_parts / 'llama'}: has no token <|im_start|>")
+    vlm = build_model(settings, seed=0)
+    vlm.processor.tokenizer.save_pretrained(own_parts / "llama")
+    assert new_conversations(settings) is None
+    assert new_conversations(ModelSettings(preset="tiny")) is None
 
 
 def test_a_clip_tower_keeps_its_size(own_parts):

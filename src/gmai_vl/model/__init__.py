@@ -2,7 +2,7 @@
 
 from gmai_vl.model.attention import SHORT_SEGMENT
 from gmai_vl.model.backbones import BACKBONES, Backbone, backbone_path, cache_folder, is_present, pull
-from gmai_vl.model.build import build_model
+from gmai_vl.model.build import build_model, new_conversations
 from gmai_vl.model.chatml import IGNORED, Batch, Encoded, collate, cut_to, encode, encode_many, encode_prompt
 from gmai_vl.model.checkpoint import load_model, save_model
 from gmai_vl.model.folder import atomic_folder
@@ -46,6 +46,7 @@ __all__ = [
     "is_present",
     "load_model",
     "loss_sum",
+    "new_conversations",
     "outline",
     "parts",
     "prepare_image",

@@ -22,7 +22,7 @@ from transformers import (
 
 from gmai_vl.foundation import UserError
 from gmai_vl.model.backbones import backbone_path
-from gmai_vl.model.chatml import END, IMAGE, prepare_tokenizer
+from gmai_vl.model.chatml import END, IMAGE, START, prepare_tokenizer
 from gmai_vl.model.checkpoint import load_model
 from gmai_vl.model.efficientnet import EfficientNetLiteConfig
 from gmai_vl.model.presets import ModelSettings, Preset, chosen_parts
@@ -50,6 +50,24 @@ def build_model(settings: ModelSettings, *, seed: int) -> Vlm:
     with torch.random.fork_rng(devices=[]), quiet_loading():
         torch.manual_seed(seed)
         return from_parts(chosen, settings.image_size, _load)
+
+
+def new_conversations(settings: ModelSettings) -> str | None:
+    """Return one line about a language model that has never seen conversations of our form; None where it may have.
+
+    That is no mistake: it learns them where `language` is trained. Raises UserError where its tokenizer is not here.
+    """
+    chosen = chosen_parts(settings)
+    if chosen is None or chosen.language.startswith("random:"):
+        return None
+    with quiet_loading():
+        known = _tokenizer(backbone_path(chosen.language), chosen.language).get_vocab()
+    if {START, END} <= known.keys():
+        return None
+    return (
+        f"language {chosen.language}: has no token {START}, so it was not taught conversations in ChatML; it must "
+        "learn them in a stage that trains `language`, or name an instruct model that knows them"
+    )
 
 
 def from_parts(chosen: Preset, image_size: int | None, load: Load) -> Vlm:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from gmai_vl.corpus import Corpus
-from gmai_vl.model import Vlm, count_parameters, outline, set_trainable
+from gmai_vl.foundation import say
+from gmai_vl.model import Vlm, count_parameters, new_conversations, outline, set_trainable
 from gmai_vl.training.adapters import add_adapters, freeze_all_but_adapters
 from gmai_vl.training.arithmetic import (
     Load,
@@ -96,7 +97,10 @@ def plan(recipe: TrainRecipe, base: Path, *, devices: int = 1, on_gpu: bool = Fa
     Reads the corpora and the tokenizer and makes the token stores; no weight is loaded. Filters by what an earlier
     stage has learnt cannot be applied. Raises UserError as `train` would.
     """
-    vlm = outline(placed(recipe.model, base))
+    settings = placed(recipe.model, base)
+    vlm = outline(settings)
+    if notice := new_conversations(settings):
+        say(notice)
     numbers = survey_if_known(vlm)
     names = dict.fromkeys(part.corpus for stage in recipe.stages for part in stage.mixture)
     stores = {name: open_tokens(Corpus((base / name).resolve()), vlm.processor) for name in names}
@@ -134,7 +138,7 @@ def plan(recipe: TrainRecipe, base: Path, *, devices: int = 1, on_gpu: bool = Fa
                 packs=None if packs is None else _pack_plan(fit, packs, recipe.pack_length),
                 steps=len(steps),
                 epochs=len(steps) / steps.per_epoch,
-                learns=_learns(outline(placed(recipe.model, base)), stage, recipe.seed),
+                learns=_learns(outline(settings), stage, recipe.seed),
                 parameters=sum(count.total for count in count_parameters(vlm.model).values()),
                 memory=memory,
                 flops=flops,

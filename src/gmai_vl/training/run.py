@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from gmai_vl.corpus import Corpus
 from gmai_vl.foundation import UserError, is_inside, say
-from gmai_vl.model import ModelSettings, Vlm, backbone_records, build_model, outline, save_model
+from gmai_vl.model import ModelSettings, Vlm, backbone_records, build_model, new_conversations, outline, save_model
 from gmai_vl.training.adapters import add_adapters, merged
 from gmai_vl.training.checkpoint import model_card, provenance, stage_record
 from gmai_vl.training.feed import image_loader
@@ -82,6 +82,8 @@ def _train(recipe: TrainRecipe, ranks: Ranks, base: Path, *, overwrite: bool, re
         _prepare(out, recipe, start, description, resume=resume)
         where = f"{ranks.world} ranks, {ranks.device.type}" if ranks.world > 1 else ranks.device
         say(f"{recipe.name}: {len(recipe.stages)} stages on {where} in {precision}")
+        if notice := new_conversations(settings):
+            say(notice)
     wait_for_all(ranks)
 
     records: list[Mapping[str, Any]] = list(start.records)
