@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 from gmai_vl.foundation import UserError, atomic_file, progress
 from gmai_vl.model.formats.gguf_language import language_part
 from gmai_vl.model.formats.gguf_vision import vision_part
-from gmai_vl.model.formats.gguf_weights import Part, Precision, Values, Weight, kind_in_file, largest_rounding
+from gmai_vl.model.formats.gguf_weights import (
+    LARGEST,
+    Part,
+    Precision,
+    Values,
+    Weight,
+    kind_in_file,
+    largest_rounding,
+)
 from gmai_vl.model.formats.names import names_in_files
 from gmai_vl.model.formats.shards import read_weight, weight_files
 from gmai_vl.model.outline import outline
@@ -30,6 +38,9 @@ _FILE_TYPES: dict[Precision, LlamaFileType] = {
     "f16": LlamaFileType.MOSTLY_F16,
     "q8_0": LlamaFileType.MOSTLY_Q8_0,
 }
+
+_PIECE = 2**22
+"""Values that are compared at a time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,8 +59,8 @@ class GgufFile:
 def export_gguf(checkpoint: Path, folder: Path, precisions: Sequence[Precision]) -> list[GgufFile]:
     """Write `model-P.gguf` and `mmproj-model-P.gguf` into `folder` for each precision P, read back and compared.
 
-    Each file is whole or absent. Memory holds one weight at a time. Raises UserError where the checkpoint is not
-    complete, llama.cpp has no such model, or a value is too large for half precision.
+    Each file is whole or absent. Memory holds one weight at a time, a few times over. Raises UserError where the
+    checkpoint is not complete, llama.cpp has no such model, or a value is too large for half precision.
     """
     vlm = outline(ModelSettings(init=str(checkpoint)))
     parts = {"model": language_part(vlm, checkpoint), "mmproj-model": vision_part(vlm, checkpoint)}
@@ -113,14 +124,12 @@ def _write(part: Part, source: _Source, unfinished: Path, path: Path, precision:
 
 def _stored(weight: Weight, source: _Source, kind: GGMLQuantizationType) -> NDArray[np.uint8]:
     values = source(weight)
-    with np.errstate(over="ignore"):
-        stored: NDArray[np.uint8] = quantize(values, kind)
-    if not np.isfinite(dequantize(stored, kind)).all():
+    largest = float(np.abs(values).max())
+    if not largest <= LARGEST[kind]:  # nor where it is no number
         raise UserError(
-            f"{source.checkpoint}: weight {weight.ours} has values up to {np.abs(values).max():g}, which "
-            f"{kind.name} cannot hold"
+            f"{source.checkpoint}: weight {weight.ours} has values up to {largest:g}, which {kind.name} cannot hold"
         )
-    return np.ascontiguousarray(stored).view(np.uint8)
+    return np.ascontiguousarray(quantize(values, kind)).view(np.uint8)
 
 
 def _errors(part: Part, source: _Source, unfinished: Path, path: Path) -> Iterator[float]:
@@ -133,9 +142,14 @@ def _errors(part: Part, source: _Source, unfinished: Path, path: Path) -> Iterat
     pairs = zip(part.weights, tensors, strict=True)
     for weight, tensor in progress(pairs, f"{path.name}: read back", len(tensors)):
         values = source(weight)
-        found = dequantize(tensor.data, tensor.tensor_type).reshape(values.shape)
-        error = np.abs(found.astype(np.float64) - values)
-        if (error > largest_rounding(values, tensor.tensor_type)).any():
-            raise UserError(f"{path}: {weight.theirs} reads back otherwise than it was written; check the disk")
+        error = 0.0
+        rows = max(1, len(values) * _PIECE // values.size)
+        for first in range(0, len(values), rows):
+            piece = values[first : first + rows]
+            found = dequantize(tensor.data[first : first + rows], tensor.tensor_type).reshape(piece.shape)
+            errors = np.abs(found.astype(np.float64) - piece)
+            if (errors > largest_rounding(piece, tensor.tensor_type)).any():
+                raise UserError(f"{path}: {weight.theirs} reads back otherwise than it was written; check the disk")
+            error = max(error, float(errors.max()))
         largest = float(np.abs(values).max())
-        yield float(error.max()) / largest if largest else 0.0
+        yield error / largest if largest else 0.0

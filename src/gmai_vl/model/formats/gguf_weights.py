@@ -17,6 +17,15 @@ _BLOCK = GGML_QUANT_SIZES[GGMLQuantizationType.Q8_0][0]
 _HALF_STEP, _HALF_SMALLEST = 2.0**-11, 2.0**-25
 """Largest rounding error of a half-precision number: relative, and absolute where numbers are subnormal."""
 
+_HALF_LARGEST = 65504.0
+
+LARGEST = {
+    GGMLQuantizationType.F32: float(np.finfo(np.float32).max),
+    GGMLQuantizationType.F16: _HALF_LARGEST,
+    GGMLQuantizationType.Q8_0: 127 * _HALF_LARGEST,
+}
+"""Largest value that each kind can hold."""
+
 
 def as_it_stands(values: Values) -> Values:
     """Return the values."""
