@@ -205,7 +205,13 @@ def _check(path: Path, sha256: str, what: str) -> None:
 
 def _hub_snapshot(name: str, *, local_only: bool) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     match = _HUB_ID.fullmatch(name)
     if not match:
@@ -217,8 +223,19 @@ def _hub_snapshot(name: str, *, local_only: bool) -> Path:
         if local_only:
             raise UserError(f"backbone {name}: is not on this machine; run `gmai backbones pull {name}`") from None
         raise UserError(f"backbone {name}: the hub cannot be reached; check the network or HF_ENDPOINT") from None
+    except GatedRepoError:
+        page = f"https://huggingface.co/{repository}"
+        raise UserError(f"backbone {name}: the hub wants its terms accepted; do so at {page}, set HF_TOKEN") from None
+    except RepositoryNotFoundError:
+        raise UserError(f"backbone {name}: the hub has none; check owner/name, set HF_TOKEN if it is private") from None
+    except RevisionNotFoundError:
+        raise UserError(f"backbone {name}: the hub has no revision `{revision}` of it; leave it out") from None
     except HfHubHTTPError as error:
-        raise UserError(f"backbone {name}: the hub refuses it: {str(error).strip().splitlines()[-1]}") from None
+        raise UserError(f"backbone {name}: the hub refuses it: {str(error).strip().splitlines()[0]}") from None
+    except ValueError:
+        raise UserError(
+            f"backbone {name}: what answers at the hub's address is no hub; check the network, a proxy or HF_ENDPOINT"
+        ) from None
     if not any(Path(path).glob("*.safetensors")):
         raise UserError(f"backbone {name}: has no safetensors; name a revision that has (owner/name@revision)")
     return Path(path)
