@@ -31,11 +31,16 @@ def tag_of(file: Path) -> str:
 
 @contextmanager
 def hub(
-    folders: dict[str, Path], *, page: bytes | None = None, refusal: tuple[int, str] = (404, "RepoNotFound")
+    folders: dict[str, Path],
+    *,
+    page: bytes | None = None,
+    refusal: tuple[int, str] = (404, "RepoNotFound"),
+    withheld: str | None = None,
 ) -> Iterator[tuple[str, list[str]]]:
     """Serve `owner/name` -> folder; give the address and the list of paths that are asked for, as it grows.
 
-    What it has not is refused with a status and an error code. With `page` everything is answered with that.
+    What it has not, and the file `withheld`, is refused with a status and an error code. With `page` everything is
+    answered with that.
     """
     asked: list[str] = []
 
@@ -58,7 +63,7 @@ def hub(
                     self._send(200, content, {"Content-Type": "application/json"}, body)
                     return
                 file = folder / path.rpartition("/")[2]
-                if path.startswith(f"{name}/resolve/") and file.is_file():
+                if path.startswith(f"{name}/resolve/") and file.is_file() and file.name != withheld:
                     headers = {"ETag": f'"{tag_of(file)}"', "X-Repo-Commit": COMMIT}
                     self._send(200, file.read_bytes(), headers, body)
                     return

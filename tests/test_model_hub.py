@@ -64,14 +64,20 @@ def line_of(name: str, address: str, home: Path) -> str:
         (401, "RepoNotFound", "internlm/internlm3", "the hub has none; check owner/name"),
         (404, "RevisionNotFound", "internlm/internlm2@v9", "the hub has no revision `v9` of it"),
         (403, "GatedRepo", "meta/gated", "terms accepted; do so at https://huggingface.co/meta/gated, set HF_TOKEN"),
-        (403, "Other", "internlm/internlm2", "the hub refuses it: "),
-        (500, "Broken", "internlm/internlm2", "the hub cannot be reached"),
+        (500, "Broken", "internlm/internlm2", "the hub does not give it: Server error '500 "),
     ],
 )
 def test_a_refusal_is_one_line_that_says_what_to_do(tmp_path, status, code, name, told):
     with hub({}, refusal=(status, code)) as (address, _):
         line = line_of(name, address, tmp_path)
     assert line.startswith(f"gmai: backbone {name}: ") and told in line
+
+
+def test_a_file_that_is_refused_is_one_line(internlm2, tmp_path):
+    there = {"someone/internlm2": internlm2}
+    with hub(there, refusal=(403, "Other"), withheld=SHARD) as (address, _):
+        line = line_of("someone/internlm2", address, tmp_path)
+    assert line.startswith("gmai: backbone someone/internlm2: the hub does not give it: 403 Forbidden")
 
 
 def test_a_name_that_is_nearly_one_of_ours_is_one_line(tmp_path):

@@ -219,9 +219,12 @@ def _hub_snapshot(name: str, *, local_only: bool) -> Path:
     repository, revision = match.groups()
     try:
         path = snapshot_download(repository, revision=revision, allow_patterns=HUB_FILES, local_files_only=local_only)
-    except LocalEntryNotFoundError:
+    except LocalEntryNotFoundError as error:
         if local_only:
             raise UserError(f"backbone {name}: is not on this machine; run `gmai backbones pull {name}`") from None
+        if isinstance(error.__cause__, HfHubHTTPError):
+            reason = str(error.__cause__).strip().splitlines()[0]
+            raise UserError(f"backbone {name}: the hub does not give it: {reason}") from None
         raise UserError(f"backbone {name}: the hub cannot be reached; check the network or HF_ENDPOINT") from None
     except GatedRepoError:
         page = f"https://huggingface.co/{repository}"
@@ -230,8 +233,6 @@ def _hub_snapshot(name: str, *, local_only: bool) -> Path:
         raise UserError(f"backbone {name}: the hub has none; check owner/name, set HF_TOKEN if it is private") from None
     except RevisionNotFoundError:
         raise UserError(f"backbone {name}: the hub has no revision `{revision}` of it; leave it out") from None
-    except HfHubHTTPError as error:
-        raise UserError(f"backbone {name}: the hub refuses it: {str(error).strip().splitlines()[0]}") from None
     except ValueError:
         raise UserError(
             f"backbone {name}: what answers at the hub's address is no hub; check the network, a proxy or HF_ENDPOINT"
