@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from gmai_vl.model.formats.internlm2_tokenizer import convert_tokenizer
+
 CONFIG: dict[str, Any] = {
     "architectures": ["InternLM2ForCausalLM"],
     "auto_map": {"AutoModelForCausalLM": "modeling_internlm2.InternLM2ForCausalLM"},
@@ -121,3 +123,13 @@ def write_tokenizer(
     (folder / "tokenizer.model").write_bytes(written.getvalue())
     (folder / "tokenizer_config.json").write_text(json.dumps(told | changes))
     return written.getvalue()
+
+
+def write_llama_tokenizer(folder: Path, **changes: Any) -> None:
+    """Write a small tokenizer of the class that Llama's checkpoints name: a blank begins the first text only."""
+    write_tokenizer(folder, **changes)
+    convert_tokenizer(folder, folder)
+    (folder / "tokenizer.model").unlink()
+    told = json.loads((folder / "tokenizer_config.json").read_text())
+    told |= {"tokenizer_class": "LlamaTokenizer", "legacy": False}
+    (folder / "tokenizer_config.json").write_text(json.dumps(told))

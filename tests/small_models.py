@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 import torch
-from internlm2_folder import write_tokenizer
+from internlm2_folder import write_llama_tokenizer, write_tokenizer
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from tokenizers.decoders import ByteLevel
 from transformers import (
@@ -69,7 +69,7 @@ def small_model(folder: Path, kind: str) -> Vlm:
     """Put together a LLaVA of a small CLIP tower and a language model of a kind, with weights that f16 can hold.
 
     `smollm` and `gpt-2` are a Llama with tied embeddings; `qwen2` has biases; `sentencepiece` and `sentencepiece-blank`
-    are a Llama with a tokenizer in InternLM2's form.
+    are a Llama with a tokenizer in InternLM2's form, `llama` one with that of Llama's checkpoints.
     """
     torch.manual_seed(0)
     folder.mkdir()
@@ -84,7 +84,10 @@ def small_model(folder: Path, kind: str) -> Vlm:
         "bos_token_id": None,
         "eos_token_id": None,
     }
-    if kind.startswith("sentencepiece"):
+    if kind == "llama":
+        write_llama_tokenizer(folder / "language")
+        tokenizer = AutoTokenizer.from_pretrained(folder / "language")
+    elif kind.startswith("sentencepiece"):
         write_tokenizer(folder / "language", blank=kind.endswith("blank"))
         convert_tokenizer(folder / "language", folder / "language")
         tokenizer = AutoTokenizer.from_pretrained(folder / "language")
@@ -95,7 +98,7 @@ def small_model(folder: Path, kind: str) -> Vlm:
         # More rows than tokens, as Qwen2.5 has.
         language = Qwen2ForCausalLM(Qwen2Config(**size, vocab_size=416, tie_word_embeddings=False))
     else:
-        tied = not kind.startswith("sentencepiece")
+        tied = kind in SPLITS
         language = LlamaForCausalLM(LlamaConfig(**size, vocab_size=len(tokenizer), tie_word_embeddings=tied))
     language.save_pretrained(folder / "language")
     tower = CLIPVisionConfig(

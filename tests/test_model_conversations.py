@@ -4,9 +4,11 @@ Its released trainer writes each message into the template and tokenizes it by i
 user says with the header of the answer, the answer with its end, a line break. A loss is taken on the answer and end.
 """
 
+import numpy as np
 import pytest
 import sentencepiece
 from internlm2_folder import CONFIG, random_weights, write_internlm2, write_tokenizer
+from small_models import small_model
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from gmai_vl.model import IGNORED, ModelSettings, encode, encode_prompt, image_token_count, outline, pull
@@ -149,3 +151,24 @@ def test_the_template_writes_what_was_trained(models, name: str) -> None:
     begins_blank = model.encode("lung")[0] == model.piece_to_id("▁lung")
     differs = begins_blank and any(turn.role == "assistant" for turn in asked)
     assert (processor.tokenizer(written, add_special_tokens=False).input_ids != expected) == differs
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_with_llamas_tokenizer_the_template_writes_whole_conversations(tmp_path, name: str) -> None:
+    """Where only the first text begins with a blank, earlier answers too have the tokens of transformers."""
+    processor = small_model(tmp_path / "model", "llama").processor
+    turns = CONVERSATIONS[name]
+    messages = [
+        {
+            "role": turn.role,
+            "content": [
+                {"type": "image"} if isinstance(part, ImageRef) else {"type": "text", "text": part}
+                for part in turn.content
+            ],
+        }
+        for turn in turns
+    ]
+    written = processor.apply_chat_template(messages)
+    pictures = [np.zeros((56, 56, 3), np.uint8)] * written.count("<image>")
+    theirs = processor(text=written, images=pictures or None).input_ids[0]
+    assert encode(processor, turns).input_ids == list(theirs)

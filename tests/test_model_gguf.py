@@ -13,7 +13,7 @@ from gguf.quants import dequantize, quantize
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from small_models import byte_tokenizer, small_model, texts
+from small_models import SPLITS, byte_tokenizer, small_model, texts
 from transformers import AutoModelForCausalLM, CLIPVisionConfig, CLIPVisionModel
 
 from gmai_vl.foundation import UserError
@@ -28,9 +28,10 @@ from gmai_vl.model import (
 )
 from gmai_vl.model.formats import gguf_export
 from gmai_vl.model.formats.gguf_weights import largest_rounding
+from gmai_vl.model.within import within_conversation
 from gmai_vl.records import ImageRef, Turn
 
-KINDS = ["smollm", "qwen2", "gpt-2", "sentencepiece", "sentencepiece-blank"]
+KINDS = ["smollm", "qwen2", "gpt-2", "sentencepiece", "sentencepiece-blank", "llama"]
 PICTURE = np.random.default_rng(0).integers(0, 256, (56, 56, 3), dtype=np.uint8)
 TURNS = [Turn("user", (ImageRef(0), "the chest 肺 部?"))]
 
@@ -161,8 +162,8 @@ def test_the_tokenizer_in_the_file_gives_our_tokens(exported):
     assert key("tokenizer.ggml.add_bos_token") is False
     assert key("tokenizer.chat_template") == processor.chat_template
     some = texts(300, seed=3)
-    ours = processor.tokenizer(some, add_special_tokens=False).input_ids
-    if kind.startswith("sentencepiece"):
+    ours = within_conversation(processor.tokenizer)(some, add_special_tokens=False).input_ids
+    if kind not in SPLITS:
         assert key("tokenizer.ggml.model") == "llama"
         assert [types[token] for token in ("<unk>", "<s>", "<0x0A>", "▁")] == [2, 3, 6, 1]
         blank = key("tokenizer.ggml.add_space_prefix")
@@ -313,7 +314,8 @@ def test_llama_cpp_has_our_tokens_and_logits(exported, llama):
     model, _ = llama
     vlm = load_model(exported[0])
     some = texts(300, seed=3)
-    ours = vlm.processor.tokenizer(some, add_special_tokens=False, split_special_tokens=True).input_ids
+    within = within_conversation(vlm.processor.tokenizer)
+    ours = within(some, add_special_tokens=False, split_special_tokens=True).input_ids
     assert [model.tokenize(text.encode(), add_bos=False, special=False) for text in some] == ours
     ids = list(range(3, 60))
     model.eval(ids)
@@ -321,6 +323,21 @@ def test_llama_cpp_has_our_tokens_and_logits(exported, llama):
         expected = vlm.model(input_ids=torch.tensor([ids])).logits[0]
     # llama.cpp keeps keys and values in half precision.
     assert relative_error(model.scores[: len(ids)], expected) < 1e-2
+
+
+def test_llama_cpp_makes_the_same_bytes_of_q8_0(exported, tmp_path):
+    llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    settings = llama_cpp.llama_model_quantize_default_params()
+    settings.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0
+    ours, theirs = exported[1] / "model-q8_0.gguf", tmp_path / "theirs.gguf"
+    names = (str(exported[1] / "model-f16.gguf").encode(), str(theirs).encode())
+    assert llama_cpp.llama_model_quantize(*names, ctypes.byref(settings)) == 0
+    expected = {tensor.name: tensor for tensor in GGUFReader(theirs).tensors}
+    found = GGUFReader(ours).tensors
+    assert expected.keys() == {tensor.name for tensor in found}
+    for tensor in found:
+        assert tensor.tensor_type == expected[tensor.name].tensor_type
+        assert np.array_equal(tensor.data, expected[tensor.name].data)
 
 
 def test_llama_cpp_sees_our_image_tokens_and_features(exported, llama):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from internlm2_folder import write_tokenizer
+from internlm2_folder import write_llama_tokenizer, write_tokenizer
 from PIL import Image
 from tokenizers import processors
 from transformers import (
@@ -82,11 +82,15 @@ def model() -> LlavaForConditionalGeneration:
     return model
 
 
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+@pytest.fixture(scope="module", params=["a blank before each text", "a blank before the first text"])
+def tokenizer(request, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
     folder = tmp_path_factory.mktemp("tokenizer")
-    write_tokenizer(folder, beyond=("<image>", "<pad>", "<|start|>", "<|stop|>", "<|eot|>"))
-    convert_tokenizer(folder, folder)
+    beyond = ("<image>", "<pad>", "<|start|>", "<|stop|>", "<|eot|>")
+    if "first" in request.param:
+        write_llama_tokenizer(folder, beyond=beyond)
+    else:
+        write_tokenizer(folder, beyond=beyond)
+        convert_tokenizer(folder, folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     begin = tokenizer.bos_token_id  # put before every text, as by Llama's tokenizer
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(

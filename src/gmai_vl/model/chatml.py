@@ -12,6 +12,7 @@ from transformers import LlavaProcessor, PreTrainedTokenizerBase
 
 from gmai_vl.model.images import image_token_count
 from gmai_vl.model.templates import encode_by_template
+from gmai_vl.model.within import within_conversation
 from gmai_vl.records import ImageRef, Turn
 
 IMAGE, START, END = "<image>", "<|im_start|>", "<|im_end|>"
@@ -202,7 +203,8 @@ def _text_tokens(processor: LlavaProcessor, texts: list[str]) -> list[list[int]]
     """Tokenize texts as texts: `<|im_end|>` or `<image>` inside them are letters, never the special token."""
     if not texts:
         return []
-    return processor.tokenizer(texts, add_special_tokens=False, split_special_tokens=True).input_ids
+    tokenizer = within_conversation(processor.tokenizer)
+    return tokenizer(texts, add_special_tokens=False, split_special_tokens=True).input_ids
 
 
 def collate(processor: LlavaProcessor, batch: Sequence[Encoded], images: Sequence[Tensor]) -> Batch:

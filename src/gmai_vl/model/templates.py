@@ -9,6 +9,7 @@ from jinja2 import TemplateError
 from transformers import LlavaProcessor
 
 from gmai_vl.foundation import UserError
+from gmai_vl.model.within import within_conversation
 from gmai_vl.records import ImageRef, Turn
 
 FIRST_MARK = 0xF0000
@@ -44,13 +45,13 @@ def encode_by_template(
     if not (pieces and pieces[0].is_special and pieces[0].text == tokenizer.bos_token):
         ids += tokenizer("").input_ids  # what the tokenizer puts before every text
         labels += [ignored] * len(ids)
-    for piece in pieces:
+    for number, piece in enumerate(pieces):
         if piece.is_special:
             token = tokenizer.convert_tokens_to_ids(piece.text)
             some = [token] * (image_tokens if piece.text == processor.image_token else 1)
             learnt = [bool(piece.learnt)] * len(some)
         else:
-            split = tokenizer(
+            split = (within_conversation(tokenizer) if number else tokenizer)(
                 piece.text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
             )
             some = split.input_ids

@@ -31,7 +31,7 @@ from gmai_vl.foundation import UserError, cache_home, canonical_json, progress, 
 from gmai_vl.model import IGNORED, Encoded, atomic_folder, encode_many, image_side, image_token_count
 from gmai_vl.records import Turn
 
-FORM = 2
+FORM = 3
 """Of the files and of what `encode` makes of a conversation; a change of either counts it up."""
 
 ROWS_AT_A_TIME = 2_000

@@ -7,7 +7,9 @@ from typing import Any
 from gguf import GGUFWriter, TokenType
 from transformers import LlavaProcessor, PreTrainedTokenizerBase
 
-from gmai_vl.foundation import UserError
+from gmai_vl.foundation import UserError, say
+from gmai_vl.model.chatml import CHAT_TEMPLATE
+from gmai_vl.model.within import within_conversation
 
 _ISOLATED = {"behavior": "Isolated", "invert": False}
 _DIGITS = {"type": "Digits", "individual_digits": True}
@@ -51,6 +53,7 @@ def describe_tokenizer(writer: GGUFWriter, processor: LlavaProcessor, rows: int,
     kinds = [_kind(tokenizer, number, by_bytes) if number in names else TokenType.UNUSED for number in range(rows)]
     merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in told["model"]["merges"]]
     if by_bytes:
+        _check_blanks(told, processor, place)
         writer.add_tokenizer_model("llama")
         writer.add_tokenizer_pre("default")
         writer.add_token_scores(_scores(tokens, merges))
@@ -76,7 +79,7 @@ def describe_tokenizer(writer: GGUFWriter, processor: LlavaProcessor, rows: int,
 
 def _kind(tokenizer: PreTrainedTokenizerBase, number: int, by_bytes: bool) -> TokenType:
     name = tokenizer.convert_ids_to_tokens(number)
-    if by_bytes and name == tokenizer.backend_tokenizer.model.unk_token:
+    if by_bytes and number == tokenizer.unk_token_id:
         return TokenType.UNKNOWN
     if (added := tokenizer.added_tokens_decoder.get(number)) is not None:
         return TokenType.CONTROL if added.special else TokenType.USER_DEFINED
@@ -93,8 +96,20 @@ def _scores(tokens: list[str], merges: list[list[str]]) -> list[float]:
 
 
 def _begins_with_blank(tokenizer: PreTrainedTokenizerBase) -> bool:
-    first = tokenizer.convert_ids_to_tokens(tokenizer("a", add_special_tokens=False).input_ids)[0]
+    within = within_conversation(tokenizer)
+    first = tokenizer.convert_ids_to_tokens(within("a", add_special_tokens=False).input_ids)[0]
     return bool(first.startswith("▁"))
+
+
+def _check_blanks(told: dict[str, Any], processor: LlavaProcessor, place: Path) -> None:
+    """Raise UserError where a tokenizer does more with blanks than sentencepiece; say where it does a little less."""
+    normal, split = told["normalizer"] or {}, told["pre_tokenizer"]
+    steps = normal["normalizers"] if normal.get("type") == "Sequence" else [normal] if normal else []
+    is_plain = split is None or (split["type"] == "Metaspace" and not split["split"])
+    if not is_plain or any(step["type"] not in ("Prepend", "Replace") for step in steps):
+        raise UserError(f"{place}: its tokenizer normalises or splits text in a way that has no name in GGUF here")
+    if within_conversation(processor.tokenizer) is not processor.tokenizer and processor.chat_template != CHAT_TEMPLATE:
+        say(f"{place}: transformers puts a blank before the first word of a conversation, llama.cpp will not")
 
 
 def _split_name(told: dict[str, Any], place: Path) -> str:

@@ -1,6 +1,6 @@
 """Whether llama.cpp answers as we do: real questions to a checkpoint and to its exported GGUF files, both greedily.
 
-    python benchmarks/llama_cpp.py CHECKPOINT CORPUS [--limit 64]
+    python benchmarks/gguf_answers.py CHECKPOINT CORPUS [--limit 64]
 
 Needs llama-cpp-python, which builds from source (`pip install llama-cpp-python`: a C++ compiler, ten minutes on two
 cores). Questions come from the corpus's test split. Pictures are given as they are stored, and made as large as the
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gmai_vl import __version__
-from gmai_vl.corpus import Corpus, load_image
+from gmai_vl.corpus import Corpus
 from gmai_vl.evaluation import Question, questions_of
 from gmai_vl.model import Request, Vlm, export_gguf, generate, image_side, load_model
 from gmai_vl.records import ImageRef, Turn
@@ -45,7 +45,7 @@ def main() -> None:
     corpus = Corpus(given.corpus)
     questions = [one for one in questions_of(corpus, limit=given.limit) if len(one.images) == 1]
     vlm = load_model(given.checkpoint)
-    stored = [load_image(given.corpus, question.images[0]) for question in questions]
+    stored = [corpus.image(question.images[0]) for question in questions]
     pictures = {"as stored": stored, "tower's size": [square(vlm, picture) for picture in stored]}
     ours = {how: our_answers(vlm, questions, some) for how, some in pictures.items()}
     print(f"{len(questions)} questions, {len(set(ours['as stored']))} different answers of ours")
