@@ -24,7 +24,8 @@ def question(number: int, **changes: Any) -> Question:
         "source": "s",
         "patient_id": f"p{number // 2}",
     }
-    return Question(**fields | changes)
+    fields |= changes
+    return Question(**{"stem": fields["turns"][-1].text} | fields)
 
 
 def grounding(number: int, *boxes: tuple[int, int, int, int], **changes: Any) -> Question:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gmai_vl.evaluation.extraction import LONGEST_RESPONSE, extract, is_correct
+from gmai_vl.evaluation.answers.extraction import LONGEST_RESPONSE, extract, is_correct
 
 SCANS = {"A": "CT", "B": "MRI", "C": "X-ray", "D": "ultrasound"}
 PLANES = {"A": "横断面", "B": "冠状面", "C": "矢状面"}

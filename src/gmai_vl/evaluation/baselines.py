@@ -6,9 +6,9 @@ from dataclasses import replace
 from statistics import median
 from typing import Literal
 
+from gmai_vl.evaluation.answers.yesno import yes_or_no
 from gmai_vl.evaluation.grounding import wanted_boxes
-from gmai_vl.evaluation.questions import Question
-from gmai_vl.evaluation.yesno import yes_or_no
+from gmai_vl.evaluation.question import Question
 from gmai_vl.foundation import UserError, stable_rng, stable_shuffle
 
 Patient = tuple[str, str]
@@ -49,10 +49,10 @@ def _keys(question: Question) -> list[tuple[object, ...]]:
 
 def _answer_text(question: Question) -> str:
     if question.kind == "mcq":
-        return (question.options or {})[question.answer]
+        return (question.options or {})[question.reference]
     if question.kind == "closed":
-        return yes_or_no(question.text, question.answer) or question.answer
-    return question.answer
+        return yes_or_no(question.stem, question.reference) or question.reference
+    return question.reference
 
 
 def _guess(question: Question, counts: dict[tuple[object, ...], Counter[str]]) -> str:

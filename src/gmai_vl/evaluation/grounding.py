@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from gmai_vl.evaluation.extraction import LONGEST_RESPONSE
-from gmai_vl.evaluation.questions import Question
-from gmai_vl.evaluation.wording import plain
+from gmai_vl.evaluation.answers.extraction import LONGEST_RESPONSE
+from gmai_vl.evaluation.answers.wording import plain
+from gmai_vl.evaluation.question import Question
 from gmai_vl.writing.markup import ShareBox, parse_boxes
 
 RIGHT_FROM = 0.5

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, model_validator
 
-from gmai_vl.evaluation.extraction import extract, is_correct
+from gmai_vl.evaluation.answers.extraction import extract, is_correct
 from gmai_vl.foundation import Settings, UserError, atomic_file, canonical_json, load_settings
 from gmai_vl.vocabulary import Language
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmai_vl.evaluation.predictions import read_predictions
-from gmai_vl.evaluation.questions import Question
+from gmai_vl.evaluation.question import Question
 from gmai_vl.foundation import UserError, canonical_json, progress, sha256_of_file, sha256_of_text, write_json
 
 if TYPE_CHECKING:  # so that scoring and parsing need no torch

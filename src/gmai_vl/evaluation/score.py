@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gmai_vl.evaluation.extraction import extract, is_correct
+from gmai_vl.evaluation.answers.extraction import extract, is_correct
 from gmai_vl.evaluation.grounding import RIGHT_FROM, grounding_iou
-from gmai_vl.evaluation.questions import Question
+from gmai_vl.evaluation.question import Question
 from gmai_vl.evaluation.statistics import clustered, wilson
 from gmai_vl.foundation import UserError
 
@@ -47,8 +47,8 @@ def _judge(question: Question, response: str) -> Judged:
     if question.kind == "grounding":
         iou = grounding_iou(question, response)
         return Judged(question, iou is not None and iou >= RIGHT_FROM, iou is None, iou or 0.0)
-    extracted = extract(question.kind, question.text, question.options, response)
-    correct = is_correct(question.kind, question.text, question.options, question.answer, extracted)
+    extracted = extract(question.kind, question.stem, question.options, response)
+    correct = is_correct(question.kind, question.stem, question.options, question.reference, extracted)
     return Judged(question, correct, extracted.unparsed)
 
 

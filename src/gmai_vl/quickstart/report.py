@@ -211,7 +211,9 @@ def _answer(corpus: Corpus, entry: Judged, response: str) -> dict[str, Any]:
     return {
         "image": thumbnail(corpus.image(question.images[0])),
         "question": question.text,
-        "truth": f"{question.answer}. {question.options[question.answer]}" if question.options else question.answer,
+        "truth": f"{question.reference}. {question.options[question.reference]}"
+        if question.options
+        else question.reference,
         "response": response[:200] or "(nothing)",
         "right": entry.correct,
         "boxes": [_place(region.box, question.width, question.height) for region in question.regions]

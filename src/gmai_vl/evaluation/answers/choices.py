@@ -5,7 +5,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from gmai_vl.evaluation.wording import (
+from gmai_vl.evaluation.answers.wording import (
     conclusions,
     first_statement,
     plain,

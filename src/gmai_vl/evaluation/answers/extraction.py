@@ -33,9 +33,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gmai_vl.evaluation.choices import choice_of
-from gmai_vl.evaluation.wording import conclusions, plain, refuses, tagged_answers, words
-from gmai_vl.evaluation.yesno import mentions_yes_or_no, yes_or_no
+from gmai_vl.evaluation.answers.choices import choice_of
+from gmai_vl.evaluation.answers.wording import conclusions, plain, refuses, tagged_answers, words
+from gmai_vl.evaluation.answers.yesno import mentions_yes_or_no, yes_or_no
 
 LONGEST_RESPONSE = 10_000
 """Characters of a response that are read, its reasoning apart."""

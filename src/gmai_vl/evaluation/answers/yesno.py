@@ -3,7 +3,15 @@
 import re
 from typing import Literal
 
-from gmai_vl.evaluation.wording import conclusions, plain, refuses, sentences, tagged_answers, without_questions, words
+from gmai_vl.evaluation.answers.wording import (
+    conclusions,
+    plain,
+    refuses,
+    sentences,
+    tagged_answers,
+    without_questions,
+    words,
+)
 
 Answer = Literal["yes", "no"]
 

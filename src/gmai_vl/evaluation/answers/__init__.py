@@ -1,0 +1,1 @@
+"""What a response answers: read out of its words, never guessed."""

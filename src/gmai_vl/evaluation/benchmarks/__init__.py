@@ -1,0 +1,1 @@
+"""Benchmarks: readers of the official files, as downloaded."""
