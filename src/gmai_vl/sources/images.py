@@ -1,5 +1,6 @@
 """Pictures and masks from PNG, JPEG, GIF, TIFF, BMP and WebP files; the size is checked before anything is decoded."""
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -43,11 +44,19 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Grey of more than 8 bits is shown between its percentiles 0.5 and 99.5; transparency is left out; pixels stay as
     they are stored (no EXIF turn), because annotations refer to those.
     """
-    picture = _load(path)
+    return _shown(_load(path, path.name), path.name)
+
+
+def read_image_bytes(content: bytes, name: str) -> NDArray[np.uint8]:
+    """Return what `read_image` would return of a file with this content; `name` is what a message calls it."""
+    return _shown(_load(io.BytesIO(content), name), name)
+
+
+def _shown(picture: Image.Image, name: str) -> NDArray[np.uint8]:
     if picture.mode in DEEP_GREY:
         values = np.asarray(picture)
         if not np.isfinite(values).all():
-            raise BadItem(f"{path.name}: holds values that are not finite")
+            raise BadItem(f"{name}: holds values that are not finite")
         return to_uint8(values, *percentile_window(values))
     grey = picture.mode in ("1", "L", "LA") or (picture.mode == "P" and _is_grey_palette(picture))
     return np.array(picture.convert("L" if grey else "RGB"))
@@ -58,7 +67,7 @@ def read_mask(path: Path) -> NDArray[Any]:
 
     Raises BadItem, as `read_image`, and if the mask is coloured or holds fractions.
     """
-    picture = _load(path)
+    picture = _load(path, path.name)
     if picture.mode == "P" and _is_grey_palette(picture):
         picture = picture.convert("L")
     if picture.mode in ("1", "L", "P", *DEEP_GREY):
@@ -88,21 +97,21 @@ def _is_grey_palette(picture: Image.Image) -> bool:
     return bool((palette[used] == palette[used][:, :1]).all())
 
 
-def _load(path: Path) -> Image.Image:
+def _load(source: Path | io.BytesIO, name: str) -> Image.Image:
     """Open and decode a file, its size checked in between."""
     try:
-        with Image.open(path, formats=FORMATS) as picture:
+        with Image.open(source, formats=FORMATS) as picture:
             width, height = picture.size
             if width * height > MAX_PIXELS:
-                raise BadItem(f"{path.name}: {width} x {height} pixels are more than the limit of {MAX_PIXELS}")
+                raise BadItem(f"{name}: {width} x {height} pixels are more than the limit of {MAX_PIXELS}")
             # A camera's JPEG may carry a preview as a second page; it is still one picture.
             pages = 1 if picture.format in ("JPEG", "MPO") else getattr(picture, "n_frames", 1)
             if pages != 1:
-                raise BadItem(f"{path.name}: has {pages} pages; a picture has one")
+                raise BadItem(f"{name}: has {pages} pages; a picture has one")
             picture.load()
             return picture
     except UnidentifiedImageError:
-        raise BadItem(f"{path.name}: is no {', '.join(FORMATS)} picture, or its beginning is damaged") from None
+        raise BadItem(f"{name}: is no {', '.join(FORMATS)} picture, or its beginning is damaged") from None
     except FAULTS as error:
         # `strerror` where there is one: the full text of an OSError names the folders of this machine.
-        raise BadItem(f"{path.name}: cannot be decoded: {getattr(error, 'strerror', None) or error}") from None
+        raise BadItem(f"{name}: cannot be decoded: {getattr(error, 'strerror', None) or error}") from None

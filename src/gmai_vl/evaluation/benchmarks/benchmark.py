@@ -1,0 +1,62 @@
+"""A benchmark as read from its official files, and which known form of the data that is."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmai_vl.evaluation.question import Question
+from gmai_vl.foundation import canonical_json, sha256_of_text
+
+ImageOf = Callable[[str], NDArray[np.uint8]]
+"""From the name of an image to its pixels, [H, W] or [H, W, 3]. Raises BadItem where the file is damaged."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Benchmark:
+    """Questions with their images, and what is to be said about where they are from."""
+
+    name: str
+
+    variant: str
+    """Which published form of the data it is, or `unknown (n)`; stands beside every score."""
+
+    questions: tuple[Question, ...]
+    image: ImageOf
+
+    notes: tuple[str, ...] = ()
+    """What the reader noticed, a line each: counts that differ, rows that could not be told apart."""
+
+    @property
+    def sha256(self) -> str:
+        """A hash over everything that is asked and scored, but not over pixels."""
+        rows = [
+            [
+                one.id,
+                one.kind,
+                one.language,
+                one.stem,
+                one.options,
+                one.answer,
+                one.alternatives,
+                one.images,
+                [[turn.role, turn.text] for turn in one.turns],
+            ]
+            for one in self.questions
+        ]
+        return sha256_of_text(canonical_json(rows))
+
+
+def variant_of(name: str, counted: int, known: Mapping[int, str]) -> tuple[str, tuple[str, ...]]:
+    """Return the variant of a benchmark with so many questions, and the note where no published form has as many."""
+    if counted in known:
+        return known[counted], ()
+    published = ", ".join(f"{number:,} ({what})" for number, what in known.items())
+    return f"unknown ({counted:,})", (f"{name}: has {counted:,} questions; the published forms have {published}",)
+
+
+def only_known(questions: Sequence[Question]) -> tuple[Question, ...]:
+    """Return the questions, ids checked. Raises AssertionError where two have one id: readers make them distinct."""
+    assert len({one.id for one in questions}) == len(questions)
+    return tuple(questions)

@@ -1,0 +1,164 @@
+"""Images of a benchmark, decoded when they are asked for: in folders, in zips, in columns of Parquet or TSV files."""
+
+import base64
+import binascii
+import csv
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import IO, BinaryIO
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from gmai_vl.foundation import BadItem, UserError
+from gmai_vl.sources.entries import MAX_FIELD
+from gmai_vl.sources.images import SUFFIXES, read_image, read_image_bytes
+
+MAX_BYTES = 2**28
+"""Of one packed image file."""
+
+
+def in_folder(root: Path, names: Iterable[str]) -> Callable[[str], NDArray[np.uint8]]:
+    """Return what gives the image of a name: a path below `root`, or the end of one, in folders or in zips there.
+
+    Raises UserError where one of `names` is not there, or could be one of several.
+    """
+    places = _by_ending(root, set(names))
+    missing = [name for name in dict.fromkeys(names) if name not in places]
+    if missing:
+        raise UserError(f"{root}: {len(missing)} images are missing, the first is {missing[0]}; download them")
+
+    def image(name: str) -> NDArray[np.uint8]:
+        archive, inside = places[name]
+        if archive is None:
+            return read_image(Path(inside))
+        return read_image_bytes(_unzipped(archive, inside), name)
+
+    return image
+
+
+def _by_ending(root: Path, names: set[str]) -> dict[str, tuple[Path | None, str]]:
+    """Return where each name is found: archive and path in it, or None and the path of a file."""
+    endings = {PurePosixPath(name).parts: name for name in names}
+    lengths = {len(parts) for parts in endings}
+    found: dict[str, tuple[Path | None, str]] = {}
+    for archive, path in _pictures_below(root):
+        parts = PurePosixPath(path).parts
+        for length in lengths & set(range(1, len(parts) + 1)):
+            name = endings.get(parts[-length:])
+            if name is None:
+                continue
+            if name in found:
+                raise UserError(f"{root}: {name} could be {found[name][1]} or {path}; give a folder with one of them")
+            found[name] = (archive, path)
+    return found
+
+
+def _pictures_below(root: Path) -> Iterator[tuple[Path | None, str]]:
+    for path in sorted(root.rglob("*")):
+        if path.suffix.lower() in SUFFIXES:
+            yield None, path.as_posix()
+        elif path.suffix.lower() == ".zip":
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    inside = sorted(archive.namelist())
+            except (zipfile.BadZipFile, OSError) as error:
+                raise UserError(f"{path}: is no zip: {error}; download it again") from None
+            yield from ((path, name) for name in inside if name.lower().endswith(SUFFIXES))
+
+
+def _unzipped(archive: Path, inside: str) -> bytes:
+    try:
+        with zipfile.ZipFile(archive) as opened, opened.open(inside) as stream:
+            return _whole(stream, f"{archive.name}: {inside}")
+    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
+        raise BadItem(f"{archive.name}: {inside}: cannot be unpacked: {error}") from None
+
+
+def _whole(stream: IO[bytes], name: str) -> bytes:
+    content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise BadItem(f"{name}: is larger than {MAX_BYTES} bytes")
+    return content
+
+
+def in_parquet(column: str) -> Callable[[str], NDArray[np.uint8]]:
+    """Return what gives the image of a name as `parquet_name` makes it, from a column of {bytes, path}, or bytes."""
+    last: list[tuple[tuple[str, int], list[object]]] = []  # the row group that was read last: rows come in order
+
+    def image(name: str) -> NDArray[np.uint8]:
+        file, group, row = name.rsplit("#", 2)
+        key = (file, int(group))
+        if not last or last[0][0] != key:
+            with pq.ParquetFile(file) as opened:
+                last[:] = [(key, opened.read_row_group(int(group), columns=[column])[column].to_pylist())]
+        cell = last[0][1][int(row)]
+        content = cell.get("bytes") if isinstance(cell, dict) else cell
+        if not isinstance(content, bytes):
+            raise BadItem(f"{Path(file).name}: row {row} of group {group} has no image in `{column}`")
+        return read_image_bytes(content, f"{Path(file).name}, row {row} of group {group}")
+
+    return image
+
+
+def parquet_names(file: Path) -> Iterator[str]:
+    """Yield the name of the image in each row of a Parquet file, in order."""
+    with pq.ParquetFile(file) as opened:
+        for group in range(opened.metadata.num_row_groups):
+            for row in range(opened.metadata.row_group(group).num_rows):
+                yield f"{file}#{group}#{row}"
+
+
+def in_tsv(files: Sequence[Path], column: str) -> Callable[[str], NDArray[np.uint8]]:
+    """Return what gives the image of a row, named FILE#NUMBER (from 1), from a column of base64 in TSV files.
+
+    Only the places of the rows are held in memory.
+    """
+    places = {f"{file}#{number}": place for file in files for number, place in enumerate(_row_places(file), start=1)}
+    heads = {str(file): _row_at(file, 0) for file in files}
+
+    def image(name: str) -> NDArray[np.uint8]:
+        file = name.rsplit("#", 1)[0]
+        cells = dict(zip((cell.strip() for cell in heads[file]), _row_at(Path(file), places[name]), strict=False))
+        try:
+            content = base64.b64decode(cells[column], validate=True)
+        except (binascii.Error, KeyError, ValueError) as error:
+            raise BadItem(f"{name}: `{column}` holds no base64: {error}") from None
+        return read_image_bytes(content, name)
+
+    return image
+
+
+class _Lines:
+    """Lines of a file as text, with the place of the next one in bytes."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.place = stream.tell()
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._stream:
+            self.place += len(line)
+            yield line.decode("utf-8-sig")
+
+
+def _row_places(file: Path) -> Iterator[int]:
+    """Yield where each row after the head begins, in bytes; empty lines are none."""
+    csv.field_size_limit(MAX_FIELD)
+    with file.open("rb") as stream:
+        lines = _Lines(stream)
+        rows = csv.reader(iter(lines), delimiter="\t", strict=True)
+        next(rows, None)
+        place = lines.place
+        for row in rows:
+            if row:
+                yield place
+            place = lines.place
+
+
+def _row_at(file: Path, place: int) -> list[str]:
+    with file.open("rb") as stream:
+        stream.seek(place)
+        return next(csv.reader(iter(_Lines(stream)), delimiter="\t", strict=True), [])

@@ -1,0 +1,82 @@
+"""VQA-RAD: the JSON file of OSF or of the MEVF split beside a folder of images, or the parquet of the hub's copy.
+
+Lau et al., Scientific Data 5:180251 (2018). All test images also occur in train, by design of the set.
+"""
+
+from pathlib import Path
+
+from gmai_vl.evaluation.benchmarks.benchmark import Benchmark, ImageOf, only_known, variant_of
+from gmai_vl.evaluation.benchmarks.pictures import in_folder, in_parquet, parquet_names
+from gmai_vl.evaluation.benchmarks.rows import Row, files_of, rows_of
+from gmai_vl.evaluation.prompts import Asked, turns_of
+from gmai_vl.evaluation.question import Question
+from gmai_vl.foundation import UserError
+
+NAME = "vqa-rad"
+KNOWN = {451: "test", 2_248: "test and train, OSF", 3_515: "test and train, MEVF split"}
+"""Questions -> published form (OSF osf.io/89kps; MEVF's data_RAD; the hub's flaviagiammarino/vqa-rad)."""
+
+TEST_PHRASES = ("test_freeform", "test_para")
+"""`phrase_type` of the 451 test questions in the OSF file."""
+
+_ORGANS = {"HEAD": "head", "CHEST": "chest", "ABD": "abdomen"}
+
+
+def read_vqa_rad(data: Path, prompt: str = "direct") -> Benchmark:
+    """Read the test questions of VQA-RAD from the downloaded folder.
+
+    That is `VQA_RAD Dataset Public.json` (its test phrases are taken), `testset.json` or `test-*.parquet`. A question
+    is closed where its answer is yes or no, the only definition that all copies allow; `labels` has the file's own.
+    Raises UserError where none of them is there, or an image is missing.
+    """
+    if packed := files_of(data, "test*.parquet", "data/test*.parquet"):
+        questions, image = _of_hub(packed, prompt)
+    else:
+        files = files_of(data, "testset.json", "VQA_RAD Dataset Public.json")
+        if len(files) != 1:
+            raise UserError(f"{data}: has neither testset.json nor `VQA_RAD Dataset Public.json` nor test-*.parquet")
+        questions, image = _of_json(files[0], prompt)
+    variant, notes = variant_of(NAME, len(questions), KNOWN)
+    return Benchmark(name=NAME, variant=variant, questions=only_known(questions), image=image, notes=notes)
+
+
+def _of_json(file: Path, prompt: str) -> tuple[list[Question], ImageOf]:
+    needed = ["qid", "image_name", "question", "answer", "answer_type", "question_type"]
+    rows = list(rows_of(file, needed, may_lack=["phrase_type", "image_organ"]))
+    rows = [row for row in rows if row.values.get("phrase_type") in TEST_PHRASES] or rows
+    questions = [_question(row, f"{NAME}-{row.text('qid')}", row.text("image_name"), prompt) for row in rows]
+    return questions, in_folder(file.parent, [question.images[0] for question in questions])
+
+
+def _of_hub(files: list[Path], prompt: str) -> tuple[list[Question], ImageOf]:
+    questions = [
+        _question(row, f"{NAME}-{number}-{row.number}", name, prompt)
+        for number, file in enumerate(files)
+        for row, name in zip(rows_of(file, ["question", "answer"]), parquet_names(file), strict=True)
+    ]
+    return questions, in_parquet("image")
+
+
+def _question(row: Row, id: str, image: str, prompt: str) -> Question:
+    answer = row.text("answer")
+    is_closed = answer.lower() in ("yes", "no")
+    labels = {"answer is yes or no": "closed" if is_closed else "open"}
+    if told := row.optional("answer_type"):
+        labels["answer_type"] = told.lower()
+    if types := row.optional("question_type"):
+        labels["question type"] = ", ".join(sorted(name.strip().upper() for name in types.split(",")))
+    if organ := row.optional("image_organ"):
+        labels["organ"] = _ORGANS.get(organ.upper(), organ.lower())
+    stem = row.text("question")
+    kind: Asked = "closed" if is_closed else "open"
+    return Question(
+        id=id,
+        kind=kind,
+        language="en",
+        turns=turns_of(prompt, stem, None, kind, "en", images=1),
+        stem=stem,
+        images=(image,),
+        answer=answer,
+        source=NAME,
+        labels=labels,
+    )

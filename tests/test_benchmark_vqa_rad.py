@@ -1,0 +1,94 @@
+"""VQA-RAD in its three published forms."""
+
+import numpy as np
+import pytest
+from benchmark_files import picture, png, write_json, write_parquet, write_png
+
+from gmai_vl.evaluation.benchmarks.vqa_rad import read_vqa_rad
+from gmai_vl.foundation import UserError
+from gmai_vl.records import ImageRef
+
+ROWS = [
+    ("0", "a.jpg", "HEAD", "Yes", "CLOSED ", "PRES", "Are regions infarcted?", "freeform"),
+    (10, "a.jpg", "HEAD", "no", "CLOSED", "POS, PRES", "Is there a mass?", "test_freeform"),
+    (11, "b.jpg", "CHEST", "MRI", "CLOSED", "MODALITY", "Is it CT or MRI?", "test_para"),
+    (12, "b.jpg", "ABD", 3, "OPEN", "COUNT", "How many?", "test_freeform"),
+]
+
+
+def rows(*, phrases: bool):
+    names = ("qid", "image_name", "image_organ", "answer", "answer_type", "question_type", "question", "phrase_type")
+    return [dict(zip(names if phrases else names[:-1], row, strict=phrases)) for row in ROWS]
+
+
+def test_the_test_phrases_of_the_osf_file(tmp_path):
+    write_json(tmp_path / "VQA_RAD Dataset Public.json", rows(phrases=True))
+    for number, name in enumerate(("a.jpg", "b.jpg")):
+        write_png(tmp_path / "VQA_RAD Image Folder" / name, number)
+    benchmark = read_vqa_rad(tmp_path)
+    first, second, third = benchmark.questions
+    assert (first.id, first.kind, first.answer, first.images) == ("vqa-rad-10", "closed", "no", ("a.jpg",))
+    assert first.labels == {
+        "answer is yes or no": "closed",
+        "answer_type": "closed",
+        "question type": "POS, PRES",
+        "organ": "head",
+    }
+    assert first.turns[0].content == (
+        ImageRef(0),
+        "Is there a mass?\nAnswer the question using a single word or phrase.",
+    )
+    assert (second.kind, second.labels["answer_type"]) == ("open", "closed")  # the two definitions differ
+    assert (third.answer, third.stem) == ("3", "How many?")
+    assert second.patient == third.patient != first.patient
+    assert np.array_equal(benchmark.image("b.jpg"), picture(1))
+    assert benchmark.variant == "unknown (3)"
+    assert benchmark.notes == (
+        "vqa-rad: has 3 questions; the published forms have 451 (test), 2,248 (test and train, OSF), "
+        "3,515 (test and train, MEVF split)",
+    )
+
+
+def test_the_hubs_copy(tmp_path):
+    table = [
+        {"image": {"bytes": png(number), "path": None}, "question": f"Is it {number}?", "answer": answer}
+        for number, answer in enumerate(["yes", "left", "no", "ct", "yes"])
+    ]
+    write_parquet(tmp_path / "data/test-00000-of-00001-abc.parquet", table)
+    write_parquet(tmp_path / "data/train-00000-of-00001-abc.parquet", table[:1])
+    benchmark = read_vqa_rad(tmp_path, prompt="plain")
+    assert [question.kind for question in benchmark.questions] == ["closed", "open", "closed", "open", "closed"]
+    for number, question in enumerate(benchmark.questions):
+        assert question.turns[0].content == (ImageRef(0), f"Is it {number}?")
+        assert np.array_equal(benchmark.image(question.images[0]), picture(number))
+    assert len({question.id for question in benchmark.questions}) == 5
+
+
+def test_a_known_count_is_named(tmp_path):
+    names = [f"{number}.jpg" for number in range(3)]
+    same = {"question": "?", "answer": "yes", "answer_type": "CLOSED", "question_type": "PRES"}
+    table = [{"qid": number, "image_name": names[number % 3], **same} for number in range(451)]
+    write_json(tmp_path / "testset.json", table)
+    for name in names:
+        write_png(tmp_path / "images" / name, 0)
+    benchmark = read_vqa_rad(tmp_path)
+    assert (benchmark.variant, benchmark.notes) == ("test", ())
+
+
+def test_what_is_missing_is_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"has neither testset\.json nor"):
+        read_vqa_rad(tmp_path)
+    write_json(tmp_path / "testset.json", rows(phrases=False))
+    write_png(tmp_path / "images/a.jpg", 0)
+    with pytest.raises(UserError, match=r"1 images are missing, the first is b\.jpg"):
+        read_vqa_rad(tmp_path)
+    write_png(tmp_path / "images/b.jpg", 0)
+    write_png(tmp_path / "other/b.jpg", 1)
+    with pytest.raises(UserError, match=r"b\.jpg could be .*images/b\.jpg or .*other/b\.jpg"):
+        read_vqa_rad(tmp_path)
+    (tmp_path / "other/b.jpg").unlink()
+    broken = rows(phrases=False)
+    broken[2]["answer"] = None
+    write_json(tmp_path / "testset.json", broken)
+    with pytest.raises(UserError, match=r"testset\.json: row 3: `answer` is None; a text or a number is needed"):
+        read_vqa_rad(tmp_path)
