@@ -1,7 +1,6 @@
 """Ask a model, with every answer saved: a run that was stopped goes on where it was and asks nothing twice."""
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmai_vl.evaluation.predictions import read_predictions
 from gmai_vl.evaluation.question import Question
+from gmai_vl.evaluation.saved import saved_answers
 from gmai_vl.foundation import UserError, canonical_json, progress, sha256_of_file, sha256_of_text, write_json
 
 if TYPE_CHECKING:  # so that scoring and parsing need no torch
@@ -39,13 +38,10 @@ def ask(
     """
     from gmai_vl.model import Request, generate
 
-    _drop_torn_line(out)
-    answered = read_predictions(out) if out.exists() else {}
     calls = list(_calls(questions, batch_size * BATCHES_PER_CALL))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("a", encoding="utf-8") as stream:
+    with saved_answers(out) as saved:
         for call in progress(calls, "asking", len(calls)):
-            pending = [question for question in call if question.id not in answered]
+            pending = [question for question in call if question.id not in saved.responses]
             if not pending:
                 continue
             images = {name: image_of(name) for question in pending for name in question.images}
@@ -54,14 +50,8 @@ def ask(
             ]
             tokens = MAX_NEW_TOKENS[pending[0].kind]
             responses = generate(vlm, requests, max_new_tokens=tokens, batch_size=batch_size)
-            new = {question.id: response for question, response in zip(pending, responses, strict=True)}
-            stream.writelines(
-                json.dumps({"id": id, "response": text}, ensure_ascii=False) + "\n" for id, text in new.items()
-            )
-            stream.flush()
-            os.fsync(stream.fileno())
-            answered |= new
-    return {question.id: answered[question.id] for question in questions}
+            saved.add({question.id: response for question, response in zip(pending, responses, strict=True)})
+        return {question.id: saved.responses[question.id] for question in questions}
 
 
 def _calls(questions: Sequence[Question], size: int) -> Iterator[list[Question]]:
@@ -71,14 +61,6 @@ def _calls(questions: Sequence[Question], size: int) -> Iterator[list[Question]]
         members.sort(key=lambda question: (question.images, question.id))
         for first in range(0, len(members), size):
             yield members[first : first + size]
-
-
-def _drop_torn_line(path: Path) -> None:
-    if not path.exists():
-        return
-    with path.open("r+b") as stream:
-        whole = stream.read().rfind(b"\n") + 1
-        stream.truncate(whole)
 
 
 def claim(folder: Path, identity: dict[str, Any]) -> None:
