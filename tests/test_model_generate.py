@@ -80,6 +80,22 @@ def test_one_pass_over_each_distinct_image(vlm):
     assert sum(seen) == 2
 
 
+def test_what_prompts_begin_with_is_computed_once(vlm):
+    asked = [one for one in requests() if len(one.images) == 1]
+    seen = []
+    layer = vlm.model.model.language_model.layers[0]
+    hook = layer.register_forward_pre_hook(lambda _module, args: seen.append(args[0].shape[:2].numel()))
+    generate(vlm, asked, max_new_tokens=1, batch_size=8)
+    hook.remove()
+    prompts = [encode_prompt(vlm.processor, one.turns).input_ids for one in asked]
+    image = vlm.processor.image_token_id
+    beginning = max(at for at, token in enumerate(prompts[0]) if token == image) + 1
+    longest = max(map(len, prompts))
+    assert len(prompts) == 6
+    # Two pictures, six questions: two beginnings, and six rests as long as the longest.
+    assert seen == [2 * beginning, 6 * (longest - beginning)]
+
+
 def test_training_mode_is_given_back(vlm):
     vlm.model.train()
     generate(vlm, requests()[:1], max_new_tokens=1, batch_size=1)

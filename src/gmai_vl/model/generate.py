@@ -1,9 +1,10 @@
-"""Batched greedy generation: requests of like length together, one pass over each distinct image, a key-value cache."""
+"""Batched greedy generation: one pass over each distinct image and over what several prompts begin with."""
 
 # B requests of a batch · T tokens · P tokens of an image · D language width
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from gmai_vl.model.chatml import Encoded, encode_prompt
-from gmai_vl.model.images import prepare_image
+from gmai_vl.model.images import image_token_count, prepare_image
 from gmai_vl.model.vlm import Vlm
 from gmai_vl.records import Turn, pixel_sha256
 
@@ -51,7 +52,9 @@ def generate(vlm: Vlm, requests: Sequence[Request], *, max_new_tokens: int, batc
     try:
         prompts, pixels = _prepare(vlm, requests)
         features = _image_features(vlm, pixels, batch_size)
-        prompts.sort(key=lambda prompt: len(prompt.input_ids))
+        often = Counter(prompt.images for prompt in prompts)
+        # Those about one image together, as they begin alike; others by length.
+        prompts.sort(key=lambda one: (one.images if often[one.images] > 1 else (), len(one.input_ids)))
         answers: dict[int, str] = {}
         for first in range(0, len(prompts), batch_size):
             batch = prompts[first : first + batch_size]
@@ -93,10 +96,45 @@ def _answer(
     vlm: Vlm, batch: Sequence[_Prompt], features: Mapping[str, Tensor], max_new_tokens: int
 ) -> Iterator[tuple[int, str]]:
     tokenizer = vlm.processor.tokenizer
-    embeds_BTD, mask_BT = _left_padded(vlm, batch, features)
-    said = _greedy(vlm, embeds_BTD, mask_BT, max_new_tokens, stop=tokenizer.eos_token_id)
+    begun, mask_BT = _begun(vlm, batch, features)
+    if begun is not None:
+        batch = [_split(vlm, prompt)[1] for prompt in batch]
+    embeds_BTD, rest_BT = _left_padded(vlm, batch, features)
+    mask_BT = torch.cat([mask_BT, rest_BT], dim=1)
+    said = _greedy(vlm, embeds_BTD, mask_BT, begun, max_new_tokens, stop=tokenizer.eos_token_id)
     for prompt, tokens in zip(batch, said, strict=True):
         yield prompt.number, tokenizer.decode(tokens, skip_special_tokens=True).strip()
+
+
+def _begun(vlm: Vlm, batch: Sequence[_Prompt], features: Mapping[str, Tensor]) -> tuple[DynamicCache | None, Tensor]:
+    """Return keys and values of how the prompts begin, up to their first image, and the mask [B, T] of real tokens.
+
+    Prompts that begin alike share one pass. None, and no tokens, where no two of them do.
+    """
+    beginnings = [_split(vlm, prompt)[0] for prompt in batch]
+    distinct = {(tuple(prompt.input_ids), prompt.images): prompt for prompt in beginnings}
+    if len(distinct) == len(batch) or not all(prompt.input_ids for prompt in beginnings):
+        return None, torch.zeros((len(batch), 0), dtype=torch.long, device=vlm.model.device)
+    embeds_BTD, mask_BT = _left_padded(vlm, list(distinct.values()), features)
+    cache = DynamicCache(config=vlm.model.config.text_config)
+    _hidden(vlm, embeds_BTD, mask_BT, cache)
+    place_of = {key: place for place, key in enumerate(distinct)}
+    rows = torch.tensor([place_of[tuple(prompt.input_ids), prompt.images] for prompt in beginnings])
+    rows = rows.to(vlm.model.device)
+    cache.batch_select_indices(rows)
+    return cache, mask_BT[rows]
+
+
+def _split(vlm: Vlm, prompt: _Prompt) -> tuple[_Prompt, _Prompt]:
+    """Return a prompt up to the end of its first image or images in a row, and the rest; without one, all is rest."""
+    image = vlm.processor.image_token_id
+    if image not in prompt.input_ids or prompt.input_ids[-1] == image:
+        return replace(prompt, input_ids=[], images=()), prompt
+    first = prompt.input_ids.index(image)
+    end = next(at for at, token in enumerate(prompt.input_ids[first:], first) if token != image)
+    shown = (end - first) // image_token_count(vlm.processor)
+    begins = replace(prompt, input_ids=prompt.input_ids[:end], images=prompt.images[:shown])
+    return begins, replace(prompt, input_ids=prompt.input_ids[end:], images=prompt.images[shown:])
 
 
 def _left_padded(vlm: Vlm, batch: Sequence[_Prompt], features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -117,32 +155,47 @@ def _left_padded(vlm: Vlm, batch: Sequence[_Prompt], features: Mapping[str, Tens
     return embeds_BTD, mask_BT
 
 
-def _greedy(vlm: Vlm, embeds_BTD: Tensor, mask_BT: Tensor, max_new_tokens: int, *, stop: int) -> list[list[int]]:
-    """Return the new tokens of every row, without the stop token. A finished row leaves the batch at once."""
+def _greedy(
+    vlm: Vlm,
+    embeds_BTD: Tensor,
+    mask_BT: Tensor,
+    cache: DynamicCache | None,
+    max_new_tokens: int,
+    *,
+    stop: int,
+) -> list[list[int]]:
+    """Return the new tokens of every row, without the stop token. A finished row leaves the batch at once.
+
+    `cache` holds what the rows begin with; `mask_BT` is of that and of the embeddings.
+    """
     model = vlm.model
-    cache = DynamicCache(config=model.config.text_config)
+    cache = DynamicCache(config=model.config.text_config) if cache is None else cache
     said: list[list[int]] = [[] for _ in range(len(embeds_BTD))]
     alive = torch.arange(len(embeds_BTD), device=embeds_BTD.device)
-    place_BT = (mask_BT.cumsum(dim=1) - 1).clamp(min=0)
     for _ in range(max_new_tokens):
-        hidden_BTD = model.model.language_model(
-            inputs_embeds=embeds_BTD,
-            attention_mask=mask_BT,
-            position_ids=place_BT,
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
-        chosen_B = model.lm_head(hidden_BTD[:, -1]).argmax(dim=-1)
+        chosen_B = model.lm_head(_hidden(vlm, embeds_BTD, mask_BT, cache)[:, -1]).argmax(dim=-1)
         going_B = chosen_B != stop
         if not going_B.all():
             keep = going_B.nonzero()[:, 0]
             if not len(keep):
                 break
             cache.batch_select_indices(keep)
-            alive, chosen_B, mask_BT, place_BT = alive[keep], chosen_B[keep], mask_BT[keep], place_BT[keep]
+            alive, chosen_B, mask_BT = alive[keep], chosen_B[keep], mask_BT[keep]
         for row, token in zip(alive.tolist(), chosen_B.tolist(), strict=True):
             said[row].append(token)
         embeds_BTD = model.get_input_embeddings()(chosen_B[:, None])
         mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(mask_BT), 1)], dim=1)
-        place_BT = place_BT[:, -1:] + 1
     return said
+
+
+def _hidden(vlm: Vlm, embeds_BTD: Tensor, mask_BT: Tensor, cache: DynamicCache) -> Tensor:
+    """Return the last hidden states [B, T, D] of embeddings that go on from a cache, which takes them in."""
+    place_BT = (mask_BT.cumsum(dim=1) - 1).clamp(min=0)[:, -embeds_BTD.shape[1] :]
+    hidden_BTD: Tensor = vlm.model.model.language_model(
+        inputs_embeds=embeds_BTD,
+        attention_mask=mask_BT,
+        position_ids=place_BT,
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state
+    return hidden_BTD
