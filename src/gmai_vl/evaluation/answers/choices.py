@@ -3,11 +3,13 @@
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gmai_vl.evaluation.answers.wording import (
     conclusions,
+    corrected,
     first_statement,
+    only_disclaims,
     plain,
     refuses,
     tagged_answers,
@@ -18,14 +20,14 @@ from gmai_vl.evaluation.answers.wording import (
 _NOT_BEFORE = re.compile(
     r"(?:\b(?:not|no|never|neither|nor|without|rather\s+than|instead\s+of|except|excepting|other\s+than|unlike|cannot|excludes?|excluding"
     r"|rules?\s+out|ruled\s+out|ruling\s+out)|n't)\s+"
-    r"(?:(?:an?|the|option|choice|answer|be|is|for|show|shows|likely|consistent|with|of|any|evidence|signs?|really|either|both)\s+){0,5}[(\[\"']*\Z"
-    r"|(?:不应该选|不应选|不选|不是|并非|而非|非|不属于|不符合|不|没有|没|无|未见|未|排除|除了|除)(?:选项|选择|选|是|有|见)?\s*[(\[\"']*\Z",
+    r"(?:(?:an?|the|option|choice|answer|be|is|for|show|shows|likely|consistent|with|of|any|evidence|signs?|really|either|both|choose|pick|select|go|say)\s+){0,5}[(\[\"']*\Z"
+    r"|(?:不应该选|不应选|不能选|不可选|不宜选|不会选|不选|不是|并非|而非|非|不属于|不符合|不|没有|没|无|未见|未|排除|除了|除)(?:选项|选择|选|是|有|见)?\s*[(\[\"']*\Z",
     re.I,
 )
 _NOT_AFTER = re.compile(
     r"[)\]\"'\s]*(?:(?:is|are|was|would\s+be|can\s+be|could\s+be|seems?|looks?)\s+)?(?:\w+ly\s+)?"
     r"(?:not\b|isn't|aren't|cannot|can't|wrong\b|incorrect\b|false\b|ruled\s+out|excluded|unlikely|less\s+likely|does\s+not|doesn't)"
-    r"|[)\]\"'\s]*(?:选项|项)?\s*(?:是)?(?:不正确|不对|不符合|不是|错误|错|可以排除|可排除|被排除|应排除|排除)",
+    r"|[)\]\"'\s]*(?:选项|项)?\s*(?:均|都|皆|也)?(?:是)?(?:不正确|不对|不符合|不是|错误|错|可以排除|可排除|被排除|应排除|排除)",
     re.I,
 )
 _JOINED = re.compile(
@@ -44,9 +46,27 @@ _LED = re.compile(
 )
 _ENDS = re.compile(
     r"\Z|[ \t]*[^\w\s]|[ \t]*\n|\s*[\u4e00-\u9fff]"
-    r"|\s+(?:is|are|because|since|as|and|or|not|but|due|based|rather|instead|for|seems|looks|would|which|the|this|it|there)\b",
+    r"|\s+(?:here|is|are|because|since|as|and|or|not|but|due|based|rather|instead|for|seems|looks|would|which|the|this|it|there)\b",
     re.I,
 )
+_CHINESE_TERM = re.compile(r"\s*(?:型|级|期|类|组|超|区|段|点|线|峰|波|环|族|链|酶|肝|细胞|淋巴|二聚)")
+"""Behind a letter: it is part of a term, such as 乙型, A型血, B超, T波, and names no option."""
+
+_ABOUT = re.compile(r"\s*(?:选项|项)|\s+(?:is|are|was|would|usually|can|could|may|might|shows?|has|have|does)\b", re.I)
+"""Behind a letter that opens a response: something is said about the option, it is not yet chosen."""
+
+_RIGHT = re.compile(
+    r"\s*(?:is|are|seems|looks)\s+(?:the\s+)?(?:\w+ly\s+)?(?:correct|right|answer|best|most)\b"
+    r"|\s*(?:选项|项)?(?:是)?(?:正确|对)",
+    re.I,
+)
+_VERDICT = re.compile(
+    r"^\W*(?:option|选项)?\s*([A-Z])\b.*?(?:(?<![A-Za-z不])(correct|right|yes|true|正确|对|符合|[✓✔√✅])"
+    r"|(?<![A-Za-z])(incorrect|wrong|no|false|excluded|错误|错|不正确|不对|不符合|排除|[✗✘×❌]))[^\w✓✔√✅✗✘×❌]*$",
+    re.I | re.M,
+)
+"""A line about one option that ends in its verdict."""
+
 _PRAISED = re.compile(
     r"[)\]\"'\s]*(?:\s(?:is|are|seems|looks)\s+(?:the\s+)?(?:\w+ly\s+)?(?:correct|right|answer|best|most)\b|选项|项|(?:是)?正确|(?:是)?对)",
     re.I,
@@ -67,7 +87,7 @@ class _Mention:
 def choice_of(options: Mapping[str, str], response: str) -> str | None:
     """Return the letter of the one option that `response` chooses; None if it chooses none or several."""
     text = plain(response)
-    chosen = {_choice_in(options, part) for part in tagged_answers(text) or [text]}
+    chosen = {_choice_in(options, corrected(part)) for part in tagged_answers(text) or [text]}
     letter = chosen.pop()
     return letter if letter in options and not chosen else None
 
@@ -80,14 +100,17 @@ def _choice_in(options: Mapping[str, str], text: str) -> str | None:
         return _only(verbatim)
 
     patterns = _text_patterns(options)
-    text = _without_list(options, text)
+    whole, text = text, _without_list(options, text)
     opening = first_statement(text)
     led = [mention for mention in _mentions(options, patterns, opening) if mention.by_letter]
     leads = (
         bool(led)
+        and (not _ABOUT.match(opening[led[0].end :]) or _RIGHT.match(opening[led[0].end :]) is not None)
         and re.fullmatch(r"\W*(?:option|choice|letter|选项|选)?\W*", opening[: led[0].start], re.I) is not None
     )
     stated = [_asserted(_mentions(options, patterns, statement)) for statement in conclusions(text)]
+    if not any(stated) and (verdict := _by_verdicts(options, whole)):
+        return verdict
     if leads:
         stated.append(_asserted(led))
     lines = text.splitlines()
@@ -96,8 +119,20 @@ def _choice_in(options: Mapping[str, str], text: str) -> str | None:
     if any(stated):
         return _only(letter for letters in stated for letter in letters)
     if refuses(text):
-        return None
+        # An option may itself say that nothing can be told.
+        undecided = [(letter, pattern) for letter, pattern in patterns if refuses(plain(options[letter]))]
+        if told := {letter for letter, pattern in undecided if pattern.search(text)}:
+            return _only(told)
+        if not only_disclaims(text):
+            return None
     return _only(_asserted(_mentions(options, patterns, without_questions(text))))
+
+
+def _by_verdicts(options: Mapping[str, str], text: str) -> str | None:
+    """Return the one option that a list of verdicts, a line each, finds right; None where there is no such list."""
+    verdicts = {match[1].upper(): match[2] is not None for match in _VERDICT.finditer(text)}
+    right = [letter for letter, is_right in verdicts.items() if is_right and letter in options]
+    return right[0] if len(verdicts) > 1 and len(right) == 1 else None
 
 
 def _only(letters: Iterable[str]) -> str | None:
@@ -107,7 +142,9 @@ def _only(letters: Iterable[str]) -> str | None:
 
 def _asserted(mentions: list[_Mention]) -> set[str]:
     """Return the letters asserted; texts count only where no letter is named: explanations speak of other options."""
-    asserted = [mention for mention in mentions if not mention.rejected]
+    last = {mention.letter: mention for mention in mentions}  # what is said last of an option holds
+    denied = {one.letter for one in mentions if one.rejected and (one.by_letter or one is last[one.letter])}
+    asserted = [one for one in mentions if not one.rejected and (one.by_letter or one.letter not in denied)]
     return {mention.letter for mention in asserted if mention.by_letter} or {mention.letter for mention in asserted}
 
 
@@ -167,7 +204,15 @@ def _with_rejections(mentions: list[_Mention], text: str) -> list[_Mention]:
         if judged and judged[-1].rejected and mention.start >= judged[-1].end:
             # "neither A nor B", "not A or B": the denial holds for the whole list
             rejected = rejected or bool(_JOINED.match(text[judged[-1].end : mention.start]))
-        judged.append(_Mention(mention.letter, mention.start, mention.end, mention.by_letter, rejected))
+        judged.append(replace(mention, rejected=rejected))
+    behind = False
+    for place in range(len(judged) - 1, 0, -1):
+        # "A and D can be excluded": what is said behind a list is said of all of it
+        one, other = judged[place - 1], judged[place]
+        behind = other.rejected and (behind or _NOT_AFTER.match(text[other.end :]) is not None)
+        behind = behind and one.end <= other.start and _JOINED.match(text[one.end : other.start]) is not None
+        if behind:
+            judged[place - 1] = replace(one, rejected=True)
     return judged
 
 
@@ -191,12 +236,16 @@ def _letter_mentions(options: Mapping[str, str], texts: list[_Mention], text: st
     for match in _LETTER.finditer(text):
         start, end = match.span()
         letter = match[1].upper()
+        if _CHINESE_TERM.match(text[end:]):
+            continue
         if any(other.start <= start < other.end and other.end - other.start > 1 for other in _up_to(texts, start)[-1:]):
             continue  # a letter of an option's text
         before, after = text[max(0, start - 40) : start], text[end:]
-        has_own_text = any(other.letter == letter for other in _right_behind(texts, text, end))
+        article = match[1] == "a" and re.match(r"\s+\w", after) is not None
+        has_own_text = not article and any(other.letter == letter for other in _right_behind(texts, text, end))
         ends = has_own_text or (
-            _ENDS.match(after) is not None and not (letter == "I" and re.match(r"\s*,|\s+\w", after))
+            (_ENDS.match(after) or _NOT_AFTER.match(after)) is not None
+            and not (letter == "I" and re.match(r"\s*,|\s+\w", after))
         )
         bracketed = re.search(r"(?:\A|[^A-Za-z0-9])[(\[{\"']\s*\Z", before) and re.match(r"\s*[)\]}\"']", after)
         joined = found and start >= found[-1].end and _JOINED.match(text[found[-1].end : start])

@@ -1,32 +1,38 @@
-"""What a response answers: the policy of the protocol `strict`.
+"""What a response answers: the policy of the protocol `default`.
 
 The rules never guess: an answer that is absent, ambiguous or contradicts itself is unparsed, and unparsed counts as
 wrong and is counted. Both languages are read in every response, for a model may answer in the other one.
 
 *Every kind.* Full-width characters are read as ASCII. `<think>` blocks are left out, an unclosed one to the end of
-the response. Where there is `<answer>`, `\\boxed{}` or a JSON field `answer`, only its content counts. Questions
-inside a response state nothing. What is left may have 10,000 characters; a longer text is a model that repeats
-itself, and unparsed.
+the response; what is struck through (`~~A~~`) likewise. Where there is `<answer>`, `\\boxed{}` or a JSON field
+`answer`, only their contents count, and they must agree; an empty one is no answer. Questions inside a response state
+nothing. What is left may have 10,000 characters; a longer text is a model that repeats itself, and unparsed.
 
 *Multiple choice*, in this order:
-1. The response is one letter of the options in any dress (`b`, `(B)`, `**B.**`, `Ｂ。`), or one option text, word by
+1. What follows the last self-correction ("no, wait", 不对) counts alone.
+2. The response is one letter of the options in any dress (`b`, `(B)`, `**B.**`, `Ｂ。`), or one option text, word by
    word.
-2. What follows a cue ("the answer is", "I choose", 答案是, 选), a letter at the very start, a lone letter as the last
-   line. They must agree. "final answer" outranks other cues. A cue that is doubted or denied ("not sure whether the
-   answer is ...") is none.
-3. A refusal ("cannot determine", "none of the above", 无法判断) is no answer.
-4. Mentions anywhere: letters in brackets or behind a word like "option" or "is", or else option texts as whole words
+3. What follows a cue ("the answer is", "I choose", "that leaves", 答案是, 选), a letter at the very start that nothing
+   is said about, a lone letter as the last line. They must agree. "final answer" outranks other cues. A cue that is
+   doubted or denied ("not sure whether the answer is ...") is none. Without any: a list of verdicts, an option a line,
+   with one that is right.
+4. A refusal ("cannot determine", "none of the above", 无法判断) is no answer, unless an option says just that. That it
+   is only a model, or that a doctor decides, refuses nothing.
+5. Mentions anywhere: letters in brackets or behind a word like "option" or "is", or else option texts as whole words
    (the longer text where one contains the other). There must be exactly one that is not denied: "A, not B" is A, "not
-   A but B" is B, "not A" alone is nothing, "A or B" is nothing. A bare letter in running text ("a mass", "I see",
-   "hepatitis B", "B-mode", "E. coli") is no mention. A letter next to the text of another option contradicts itself.
-   A repetition of the whole list of options is left out. A letter beyond the options is no answer.
+   A but B" is B, "not A" alone is nothing, "A or B" is nothing, "A and D can be excluded" denies both. A bare letter
+   in running text ("a mass", "I see", "hepatitis B", "B-mode", "E. coli", A型血) is no mention. A letter next to the
+   text of another option contradicts itself. A repetition of the whole list of options is left out. A letter beyond
+   the options is no answer. Where the options are yes and no, a yes or no by the rules below chooses.
 
-*Closed.* An answer word standing alone (yes, no, 是, 是的, 有, 否, 不是, 没有 ...), not the "no" of "normal" or "no
-fracture"; else a statement that only repeats the question's words ("There is no fracture." to "Is there a
-fracture?"). Both yes and no: unparsed. Another short answer ("left", 左侧) has no choice; its text is its normalised
-words. A long text without yes or no is unparsed.
+*Closed.* An answer word standing alone (yes, no, 是, 是的, 有, 否, 不是, 没有 ...), not the "no" of "normal", "no. 14",
+"no doubt" or "no fracture"; else a statement that only repeats the question's words ("There is no fracture." to "Is
+there a fracture?"), a sentence or a clause of its own. Both yes and no: unparsed. Where the question offers
+alternatives or asks which, another short answer ("left", 左侧) has no choice; its text is its normalised words.
+Anything else is unparsed.
 
-*Open.* The text behind the last cue, else the whole response, normalised; nothing or a refusal is unparsed.
+*Open.* The text behind the last cue, else the whole response, normalised; nothing, a refusal or a JSON object without
+an answer is unparsed.
 """
 
 import re
@@ -34,8 +40,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gmai_vl.evaluation.answers.choices import choice_of
-from gmai_vl.evaluation.answers.wording import conclusions, plain, refuses, tagged_answers, words
-from gmai_vl.evaluation.answers.yesno import mentions_yes_or_no, yes_or_no
+from gmai_vl.evaluation.answers.wording import conclusions, is_broken_json, plain, refuses, tagged_answers, words
+from gmai_vl.evaluation.answers.yesno import asks_for_another_word, mentions_yes_or_no, yes_or_no
 
 LONGEST_RESPONSE = 10_000
 """Characters of a response that are read, its reasoning apart."""
@@ -48,7 +54,13 @@ LONGEST_CLOSED_CHINESE = 12
 
 _LEAD = re.compile(
     r"\A(?:(?:it|this|that)(?: is|s)|(?:image|picture|scan) (?:is|shows)|there (?:is|are)"
-    r"|(?:这|该图|图中)?是(?!否|不是))\s*"
+    r"|(?:这|该图|图中)?是(?!否|不是)|位于|在(?=[左右上下前后]))\s*"
+)
+
+
+_HEDGED = re.compile(
+    r"\b(?:possibly|maybe|perhaps|may\s+be|might|could\s+be|either|both)\b|可能|也许|或许|疑似|大概|不排除|两者|都有",
+    re.I,
 )
 
 
@@ -85,8 +97,14 @@ def extract(kind: str, question: str, options: Mapping[str, str] | None, respons
         return _open(response)
     if not options:
         raise ValueError("a multiple-choice question without options")
-    letter = choice_of(options, response)
+    letter = choice_of(options, response) or _yes_no_option(question, options, response)
     return UNPARSED if letter is None else Extracted(letter, options[letter], False)
+
+
+def _yes_no_option(question: str, options: Mapping[str, str], response: str) -> str | None:
+    """Return the option that a yes or no is, where the options are these two."""
+    letters = {yes_or_no(question, text): letter for letter, text in options.items()}
+    return letters.get(yes_or_no(question, response)) if letters.keys() == {"yes", "no"} else None
 
 
 def is_correct(kind: str, question: str, options: Mapping[str, str] | None, answer: str, extracted: Extracted) -> bool:
@@ -119,6 +137,8 @@ def _letter_of_answer(options: Mapping[str, str], answer: str) -> set[str]:
 def _closed(question: str, response: str) -> Extracted:
     if answer := yes_or_no(question, response):
         return Extracted(answer, answer, False)
+    if not asks_for_another_word(question) or _HEDGED.search(plain(response)):
+        return UNPARSED
     text = _short(response)
     chinese = len(re.findall(r"[\u4e00-\u9fff]", text))
     long = chinese > LONGEST_CLOSED_CHINESE or len(text.split()) > LONGEST_CLOSED_WORDS
@@ -135,5 +155,10 @@ def _open(response: str) -> Extracted:
 def _short(response: str) -> str:
     """Return the normalised words of the answer: behind the last cue where there is one, without "it is"."""
     text = plain(response)
-    stated = tagged_answers(text) or conclusions(text)
+    if is_broken_json(text):
+        return ""
+    if tagged := tagged_answers(text):
+        distinct = {words(part) for part in tagged}
+        return _LEAD.sub("", distinct.pop()) if len(distinct) == 1 else ""
+    stated = conclusions(text)
     return _LEAD.sub("", words(stated[-1] if stated else text))

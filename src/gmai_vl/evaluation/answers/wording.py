@@ -6,18 +6,28 @@ import unicodedata
 _CLOSED_THOUGHT = re.compile(r"<think(?:ing)?>(?:(?!<think).)*?</think(?:ing)?>", re.S | re.I)
 _OPEN_THOUGHT = re.compile(r"<think(?:ing)?>.*\Z", re.S | re.I)
 _THOUGHT_BEFORE = re.compile(r"\A.*</think(?:ing)?>", re.S | re.I)  # templates that put the opening tag into the prompt
-_SPECIAL_TOKEN = re.compile(r"<\|[^|<>]*\|>|</?s>")
+_SPECIAL_TOKEN = re.compile(
+    r"<\|[^|<>]*\|>|</?s>|<(?:pad|unk|bos|eos|image|end_of_turn|start_of_turn)>|\[/?(?:INST|PAD|UNK)\]", re.I
+)
+_SPEAKER = re.compile(r"\A\s*(?:assistant|model|bot|助手|助理)\s*(?::|\n)\s*", re.I)
+_STRUCK = re.compile(r"~~.*?~~", re.S)
 _EMPHASIS = re.compile(r"\*+|`+|__+|^#+\s*", re.M)
 
 _ANSWER_TAG = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.S | re.I)
-_JSON_ANSWER = re.compile(r'"(?:final_answer|answer|choice|option|答案)"\s*:\s*"([^"\\]*)"', re.I)
+_JSON_ANSWER = re.compile(
+    r'"(?:final_answer|answer|choice|option|答案|最终答案)"\s*:\s*(?:"([^"\\]*)"|(null|true|false|-?[\d.]+|\{\s*\}|\[\s*\]))',
+    re.I,
+)
 _BOX = re.compile(r"\\boxed\s*\{")
 _LATEX_COMMAND = re.compile(r"\\(?:boxed|text|mathrm|mathbf|textbf)\b")
 
 _CUE = re.compile(
     r"(?P<final>\bfinal\s+|最终)?"
-    r"(?:\b(?:answer|option|choice)\s*(?:(?:is|would\s+be|should\s+be|must\s+be|was)\b\s*[:=]?|[:=])"
+    r"(?:\b(?:answer|option|choice)(?:\s+(?:among|of|from|for|to|in|on|here|that)\b[^.;:!?\n]{0,60}?)?"
+    r"\s*(?:\b(?:is|would\s+be|should\s+be|must\s+be|was)\b\s*[:=]?|[:=])"
+    r"|\bleaves(?:\s+(?:us|me|only|just|with|the|option))*\b|\b(?:therefore|thus|hence|so)\b\s*[:,]?\s*(?=\W*[A-Z]\b(?!\s+[a-z]))"
     r"|\b(?:i|we)(?:'d|'ll|\s+would|\s+will)?\s+(?:choose|chose|pick|select|go\s+with)\b"
+    r"|最(?:符合|可能|合适|恰当|佳)[^。,;!?\n]{0,15}?(?:是|为)\s*:?"
     r"|答案\s*(?:应该是|应当是|应为|应是|就是|是|为)?\s*:?|(?:应该|应当|应|故|所以|因此|我)选择?\s*:?|选择\s*:?|^\s*选\s*:?)",
     re.I | re.M,
 )
@@ -38,6 +48,24 @@ _REFUSAL = re.compile(
 )
 
 
+_DISCLAIMER = re.compile(
+    r"\bas\s+an?\s+(?:ai|language\s+model)\b|\bi(?:'m|\s+am)\s+an\s+ai\b|\bconsult\s+(?:a|your)\b"
+    r"|\b(?:cannot|can't|does\s+not|doesn't|not\s+able\s+to)\s+(?:replace|substitute)\b|作为(?:一个|一名)?(?:ai|人工智能)",
+    re.I,
+)
+_CORRECTION = re.compile(
+    r"\b(?:no,?\s+wait|wait,?\s+(?:no|actually|let)|hold\s+on|scratch\s+that|strike\s+that|on\s+second\s+thoughts?|correction\s*:"
+    r"|let\s+me\s+(?:re-?evaluate|reconsider|re-?think|correct|revise)|i\s+(?:misread|misspoke|mistook|was\s+wrong|stand\s+corrected"
+    r"|made\s+(?:a|an)\s+(?:mistake|error))|i\s+(?:\w+\s+)?(?:correct|revise|change|retract)\s+my|my\s+(?:mistake|bad)|sorry,\s+(?:i|that|it)\b)"
+    r"|等等|等一下|稍等|(?<=[,。.…!;、\s])不对[,。!]|更正|纠正|看错|我错了|说错|重新考虑|重新判断|改选|改为选|后来想想|仔细想想|转念",
+    re.I,
+)
+_IDIOM = re.compile(
+    r"\b(?:there\s+is\s+)?(?:no|without(?:\s+(?:a|any))?)\s+(?:doubt|question)(?:\s+(?:that|about\s+it))?\b|(?:毫|并)?无疑问|没有疑问|毫无疑义|无疑|毫无悬念",
+    re.I,
+)
+
+
 def plain(text: str) -> str:
     """Return `text` in compatibility form (full-width letters and brackets become ASCII) without reasoning and mark-up.
 
@@ -45,13 +73,38 @@ def plain(text: str) -> str:
     """
     text = unicodedata.normalize("NFKC", text).replace("’", "'").replace("‘", "'").replace("“", '"').replace("”", '"')
     text = _THOUGHT_BEFORE.sub("", _CLOSED_THOUGHT.sub("", text))
-    return _EMPHASIS.sub("", _SPECIAL_TOKEN.sub("", _OPEN_THOUGHT.sub("", text))).strip()
+    text = _EMPHASIS.sub("", _STRUCK.sub("", _SPECIAL_TOKEN.sub("", _OPEN_THOUGHT.sub("", text)))).strip()
+    return _SPEAKER.sub("", text).strip()
 
 
 def tagged_answers(text: str) -> list[str]:
-    r"""Return what stands in `<answer>`, `\boxed{}` or a JSON field `answer` of a plain text; else nothing."""
+    r"""Return what stands in `<answer>`, `\boxed{}` and JSON fields `answer` of a plain text, all of it; else nothing.
+
+    An empty one, or null, is an empty answer.
+    """
     found = [match[1].strip() for match in _ANSWER_TAG.finditer(text)]
-    return found or _boxed(text) or [match[1].strip() for match in _JSON_ANSWER.finditer(text)]
+    rest = _ANSWER_TAG.sub("", text)
+    found += _boxed(rest)
+    for match in _JSON_ANSWER.finditer(rest):
+        value = match[1] if match[1] is not None else match[2]
+        found.append("" if value.lower() in ("null", "{}", "[]") else value.strip())
+    return found
+
+
+def is_broken_json(text: str) -> bool:
+    """Say whether a plain text begins as a JSON object and holds no answer: cut off, or of other fields."""
+    return re.match(r"\W*\{\s*[\"']", text) is not None and not tagged_answers(text)
+
+
+def corrected(text: str) -> str:
+    """Return what follows the last self-correction ("no, wait", 不对) of a plain text; all of it without one."""
+    ends = [match.end() for match in _CORRECTION.finditer(text)]
+    return text[ends[-1] :] if ends else text
+
+
+def without_idioms(text: str) -> str:
+    """Return a text without "no doubt" and the like, which deny nothing."""
+    return _IDIOM.sub(" ", text)
 
 
 def _boxed(text: str) -> list[str]:
@@ -108,6 +161,11 @@ def without_questions(text: str) -> str:
 def refuses(text: str) -> bool:
     """Say whether a plain text declines to answer, or answers "none of these"."""
     return bool(_REFUSAL.search(text))
+
+
+def only_disclaims(text: str) -> bool:
+    """Say whether all that reads as a refusal in a plain text is a disclaimer: it is a model, a doctor decides."""
+    return refuses(text) and not refuses(_DISCLAIMER.sub(" ", text))
 
 
 def words(text: str) -> str:

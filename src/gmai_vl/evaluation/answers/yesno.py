@@ -5,10 +5,12 @@ from typing import Literal
 
 from gmai_vl.evaluation.answers.wording import (
     conclusions,
+    only_disclaims,
     plain,
     refuses,
     sentences,
     tagged_answers,
+    without_idioms,
     without_questions,
     words,
 )
@@ -30,6 +32,8 @@ _YES = (
     "正确",
     "存在",
     "可见",
+    "包含",
+    "含有",
     "可以",
     "能",
     "会",
@@ -47,6 +51,9 @@ _NO = (
     "不正确",
     "错误",
     "不存在",
+    "不包含",
+    "不含有",
+    "不含",
     "不可见",
     "不可以",
     "不能",
@@ -71,8 +78,8 @@ _CLAUSE = r"\s+(?:it|there|this|that|these|those|the|i|he|she|they|we|you|becaus
 _WORD_END = rf"(?=\s*\Z|\s*[^\w\s'\-]|\s*\n|\s+-\s|{_CLAUSE})"
 _CHINESE_END = r"(?=\s*(?:的|呀|啊|哦|呢)?\s*(?:\Z|[^\w\s]|\n))"
 _STANDALONE = re.compile(
-    rf"(?<![\w'-])(?P<yes>yes|yeah|yep|yup|affirmative)(?![\w'-])|(?<![\w'-])(?P<no>no|nope|nah){_WORD_END}"
-    rf"|(?<![\u4e00-\u9fff])(?:(?P<zh_no>{'|'.join(_NO[3:])})|(?P<zh_yes>{'|'.join(_YES[5:])})){_CHINESE_END}",
+    rf"(?<![\w'-])(?P<yes>yes|yeah|yep|yup|affirmative)(?![\w'-])|(?<![\w'-])(?P<no>no|nope|nah)(?!\s*\.?\s*\d){_WORD_END}"
+    rf"|(?:(?<![\u4e00-\u9fff])|(?<=[也又]))(?:(?P<zh_no>{'|'.join(_NO[3:])})|(?P<zh_yes>{'|'.join(_YES[5:])})){_CHINESE_END}",
     re.I,
 )
 _DENIED = re.compile(r"(?:\bnot|\bneither|\bnor|n't|不是|并非)\s*(?:an?\s+)?[\"']*\Z", re.I)
@@ -90,22 +97,52 @@ _EMPTY = frozenset(
 _NEGATORS = frozenset(
     re.findall(r"\w+", "no not none without never absent cannot isnt arent doesnt dont wasnt cant hasnt")
 )
-_ALTERNATIVE = re.compile(r"\bor\b|\bwhich\b|\bwhat\b|还是|或|哪", re.I)
+_ALTERNATIVE = re.compile(r"\bor\b|\bwhich\b|\bwhat\b|\bwhere\b|\bhow\b|\bwho\b|还是|或|哪|什么|何|几|多少|谁", re.I)
+_CLAUSES = re.compile(r",\s*|\bbut\b|但是?|而")
 _CHINESE_ASKING = re.compile(r"是不是|有没有|是否|能否|可否|有无|能不能|会不会|吗|呢|请问|请")
 _CHINESE_EMPTY = re.compile(
-    r"这[张幅个]|[该此本]|医学|影像|图像|图片|图中|图|照片|检查|显示|看到|看见|观察到|发现|可见|存在|出现|明显|证据|迹象|任何|有|是|的|了|在|中|里|内|上|为|能|可以|会|\W"
+    r"这[张幅个]|[该此本]|医学|影像|图像|图片|图中|图|照片|检查|显示|看到|看见|观察到|发现|可见|存在|出现|明显|证据|迹象|征象|表现|任何|有|是|的|了|在|中|里|内|上|为|能|可以|会|\W"
 )
+_PREDICATES = frozenset(
+    [
+        "正常",
+        "异常",
+        "增大",
+        "扩大",
+        "缩小",
+        "对称",
+        "清晰",
+        "完整",
+        "光滑",
+        "均匀",
+        "增厚",
+        "狭窄",
+        "扩张",
+        "良性",
+        "恶性",
+    ]
+)
+"""Words that alone repeat what a question ends in: 正常 to 心脏正常吗."""
+
 _CHINESE_NOT = re.compile(r"没有|并无|未见|不是|并非|不存在|不能|不会|没|无|未|不|非")
 
 
 def yes_or_no(question: str, response: str) -> Answer | None:
     """Return the one answer that `response` gives to `question`; None if it gives neither, or both."""
-    text = plain(response)
-    stated = tagged_answers(text) or conclusions(text)
-    answers = {_answer(question, part) for part in stated} - {None}
-    if not answers:
+    text = without_idioms(plain(response))
+    if tagged := tagged_answers(text):
+        answers = {_answer(question, part) for part in tagged}
+        return answers.pop() if len(answers) == 1 else None
+    stated = {_answer(question, part) for part in conclusions(text)} - {None}
+    if not stated:
         return _answer(question, text)
-    return answers.pop() if len(answers) == 1 else None
+    return stated.pop() if len(stated) == 1 else None
+
+
+def asks_for_another_word(question: str) -> bool:
+    """Say whether a closed question offers alternatives ("CT or MRI?") or asks which: its answer is not yes or no."""
+    asked = [part for part in sentences(plain(question)) if part.endswith("?")] or [plain(question)]
+    return any(_ALTERNATIVE.search(part) for part in asked)
 
 
 def mentions_yes_or_no(response: str) -> bool:
@@ -122,7 +159,7 @@ def mentions_yes_or_no(response: str) -> bool:
 
 
 def _answer(question: str, text: str) -> Answer | None:
-    if alone := _ALONE.get(words(text)):
+    if alone := _ALONE.get(_once(words(text))):
         return alone
     text = without_questions(text)
     found = [
@@ -133,12 +170,19 @@ def _answer(question: str, text: str) -> Answer | None:
     spoken: set[Answer] = {"yes" if match["yes"] or match["zh_yes"] else "no" for match in found}
     opens = bool(found) and not re.search(r"\w", text[: found[0].start()])
     rest = text[found[0].end() :] if opens else text
-    repeated = {_repeats(question, sentence) for sentence in sentences(rest)} - {None}
+    clauses = [clause for sentence in sentences(rest) for clause in {sentence, *_CLAUSES.split(sentence)}]
+    repeated = {_repeats(question, clause) for clause in clauses} - {None}
     if len(spoken | repeated) != 1:
         return None
-    if refuses(text) and not (opens and "yes" in spoken):
+    if refuses(text) and not (opens and "yes" in spoken) and not only_disclaims(text):
         return None
     return (spoken | repeated).pop()
+
+
+def _once(text: str) -> str:
+    """Return the one word of a text that only repeats it, as a model without an end does."""
+    again = re.fullmatch(r"(.{1,6}?)(?:\s*\1){2,}", text)
+    return again[1] if again else text
 
 
 def _repeats(question: str, statement: str) -> Answer | None:
@@ -193,4 +237,6 @@ def _repeats_chinese(question: str, statement: str) -> Answer | None:
         return None
     if denials:
         return "no" if said in asked else None
+    if said in _PREDICATES and asked.endswith(said):
+        return "yes"
     return "yes" if said == asked or re.search(rf"是(?:否|不是)\W*{re.escape(said)}", question) else None
