@@ -159,7 +159,7 @@ CHOICES = [
     (SCANS, "not CT", None),
     (SCANS, "Neither A nor B", None),
     (SCANS, "It is neither CT nor MRI", None),
-    (SCANS, "The answer is A. Wait, the answer is B.", None),
+    (SCANS, "The answer is A. Wait, the answer is B.", "B"),
     (SCANS, "<answer>A</answer><answer>B</answer>", None),
     (SCANS, "<think>the answer is A", None),
     (SCANS, "<answer></answer>", None),

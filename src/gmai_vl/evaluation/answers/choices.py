@@ -68,7 +68,7 @@ _VERDICT = re.compile(
 """A line about one option that ends in its verdict."""
 
 _PRAISED = re.compile(
-    r"[)\]\"'\s]*(?:\s(?:is|are|seems|looks)\s+(?:the\s+)?(?:\w+ly\s+)?(?:correct|right|answer|best|most)\b|选项|项|(?:是)?正确|(?:是)?对)",
+    r"[)\]\"'\s]*(?:\s(?:is|are|seems|looks)\s+(?:the\s+)?(?:\w+ly\s+)?(?:correct|right|answer|best|most)\b|\s+(?:remains|is\s+left|is\s+the\s+only)\b|选项|项|(?:是)?正确|(?:是)?对)",
     re.I,
 )
 
@@ -103,8 +103,10 @@ def _choice_in(options: Mapping[str, str], text: str) -> str | None:
     whole, text = text, _without_list(options, text)
     opening = first_statement(text)
     led = [mention for mention in _mentions(options, patterns, opening) if mention.by_letter]
+    fallen = _fallen(_mentions(options, patterns, text))
     leads = (
         bool(led)
+        and not _lists_options(options, text)
         and (not _ABOUT.match(opening[led[0].end :]) or _RIGHT.match(opening[led[0].end :]) is not None)
         and re.fullmatch(r"\W*(?:option|choice|letter|选项|选)?\W*", opening[: led[0].start], re.I) is not None
     )
@@ -114,10 +116,11 @@ def _choice_in(options: Mapping[str, str], text: str) -> str | None:
     if leads:
         stated.append(_asserted(led))
     lines = text.splitlines()
-    if len(lines) > 1 and len(last := re.sub(r"[\W_]", "", lines[-1])) == 1 and last.upper() in options:
+    alone = all(len(re.sub(r"[\W_]", "", line)) <= 1 for line in lines)
+    if len(lines) > 1 and not alone and len(last := re.sub(r"[\W_]", "", lines[-1])) == 1 and last.upper() in options:
         stated.append({last.upper()})
     if any(stated):
-        return _only(letter for letters in stated for letter in letters)
+        return _only(letter for letters in stated for letter in letters - fallen)
     if refuses(text):
         # An option may itself say that nothing can be told.
         undecided = [(letter, pattern) for letter, pattern in patterns if refuses(plain(options[letter]))]
@@ -142,10 +145,26 @@ def _only(letters: Iterable[str]) -> str | None:
 
 def _asserted(mentions: list[_Mention]) -> set[str]:
     """Return the letters asserted; texts count only where no letter is named: explanations speak of other options."""
-    last = {mention.letter: mention for mention in mentions}  # what is said last of an option holds
-    denied = {one.letter for one in mentions if one.rejected and (one.by_letter or one is last[one.letter])}
-    asserted = [one for one in mentions if not one.rejected and (one.by_letter or one.letter not in denied)]
+    fallen = _fallen(mentions)
+    denied = {one.letter for one in mentions if one.rejected and one.by_letter}
+    asserted = [
+        one
+        for one in mentions
+        if not one.rejected and one.letter not in fallen and (one.by_letter or one.letter not in denied)
+    ]
     return {mention.letter for mention in asserted if mention.by_letter} or {mention.letter for mention in asserted}
+
+
+def _fallen(mentions: list[_Mention]) -> set[str]:
+    """Return the options that what is said last of them rejects."""
+    last = {mention.letter: mention for mention in mentions}
+    return {letter for letter, mention in last.items() if mention.rejected}
+
+
+def _lists_options(options: Mapping[str, str], text: str) -> bool:
+    """Say whether a text goes through the options, several lines of one each: none of them is chosen by that."""
+    begun = {match[1].upper() for match in re.finditer(r"^\W*([A-Z])\b", text, re.M | re.I)}
+    return len(begun & options.keys()) > 1
 
 
 def _text_patterns(options: Mapping[str, str]) -> list[tuple[str, re.Pattern[str]]]:
@@ -189,11 +208,19 @@ def _mentions(options: Mapping[str, str], patterns: list[tuple[str, re.Pattern[s
         for other in same_place:
             used.add(other)
             end = max(end, other.end)
+        same_place = [other for other in same_place if not _is_next_sentence(letter, other, text)]
         names = {other.letter for other in same_place}
         named = {letter.letter} if not names or letter.letter in names else {letter.letter, *names}
         merged += [_Mention(name, letter.start, end, True) for name in sorted(named)]
     merged += [other for other in texts if other not in used]
     return _with_rejections(sorted(merged, key=lambda mention: mention.start), text)
+
+
+def _is_next_sentence(letter: _Mention, other: _Mention, text: str) -> bool:
+    """Say whether an option's text behind another's letter begins a sentence of its own ("A. Gout would swell")."""
+    between = text[letter.end : other.start]
+    goes_on = re.match(r"\s+[a-z]|\s*[\u4e00-\u9fff]", text[other.end :]) is not None
+    return letter.letter != other.letter and goes_on and re.fullmatch(r"[.。]\s*", between) is not None
 
 
 def _with_rejections(mentions: list[_Mention], text: str) -> list[_Mention]:

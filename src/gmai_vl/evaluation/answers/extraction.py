@@ -40,7 +40,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gmai_vl.evaluation.answers.choices import choice_of
-from gmai_vl.evaluation.answers.wording import conclusions, is_broken_json, plain, refuses, tagged_answers, words
+from gmai_vl.evaluation.answers.wording import (
+    conclusions,
+    is_broken_json,
+    plain,
+    refuses,
+    tagged_answers,
+    without_questions,
+    words,
+)
 from gmai_vl.evaluation.answers.yesno import asks_for_another_word, mentions_yes_or_no, yes_or_no
 
 LONGEST_RESPONSE = 10_000
@@ -52,6 +60,7 @@ LONGEST_CLOSED_WORDS = 6
 LONGEST_CLOSED_CHINESE = 12
 """Chinese characters of a closed answer other than yes and no."""
 
+_ALTERNATIVES = re.compile(r"\b([a-z][\w-]*)\s+or\s+(?:an?\s+)?([a-z][\w-]*)(?=\W*(?:\?|\Z))")
 _LEAD = re.compile(
     r"\A(?:(?:it|this|that)(?: is|s)|(?:image|picture|scan) (?:is|shows)|there (?:is|are)"
     r"|(?:这|该图|图中)?是(?!否|不是)|位于|在(?=[左右上下前后]))\s*"
@@ -139,12 +148,20 @@ def _closed(question: str, response: str) -> Extracted:
         return Extracted(answer, answer, False)
     if not asks_for_another_word(question) or _HEDGED.search(plain(response)):
         return UNPARSED
-    text = _short(response)
+    text = _alternative(question, response) or _short(response)
     chinese = len(re.findall(r"[\u4e00-\u9fff]", text))
     long = chinese > LONGEST_CLOSED_CHINESE or len(text.split()) > LONGEST_CLOSED_WORDS
     if not text or long or mentions_yes_or_no(response) or refuses(plain(response)):
         return UNPARSED
     return Extracted(None, text, False)
+
+
+def _alternative(question: str, response: str) -> str | None:
+    """Return the one of two alternatives, a word each, that a response names: malignant, of "benign or malignant?"."""
+    asked = [match.groups() for match in _ALTERNATIVES.finditer(plain(question).lower())]
+    said = words(without_questions(plain(response))).split()
+    named = {word for pair in asked for word in pair if word in said}
+    return named.pop() if len(asked) == 1 and len(named) == 1 and not {"not", "no", "neither"} & set(said) else None
 
 
 def _open(response: str) -> Extracted:
@@ -160,5 +177,6 @@ def _short(response: str) -> str:
     if tagged := tagged_answers(text):
         distinct = {words(part) for part in tagged}
         return _LEAD.sub("", distinct.pop()) if len(distinct) == 1 else ""
+    text = without_questions(text)
     stated = conclusions(text)
     return _LEAD.sub("", words(stated[-1] if stated else text))

@@ -23,10 +23,12 @@ _LATEX_COMMAND = re.compile(r"\\(?:boxed|text|mathrm|mathbf|textbf)\b")
 
 _CUE = re.compile(
     r"(?P<final>\bfinal\s+|最终)?"
-    r"(?:\b(?:answer|option|choice)(?:\s+(?:among|of|from|for|to|in|on|here|that)\b[^.;:!?\n]{0,60}?)?"
+    r"(?:\bans\b\.?\s*(?:is\b|[:=–-])|\b(?:therefore|thus|hence|so|consequently)\b,?\s+(?:it|this|that|the\s+\w+)(?:'s|\s+(?:is|(?:must|should|has\s+to)\s+be))\b"
+    r"|\b(?:answer|option|choice)(?:\s+(?:among|of|from|for|to|in|on|here|that)\b[^.;:!?\n]{0,60}?)?"
     r"\s*(?:\b(?:is|would\s+be|should\s+be|must\s+be|was)\b\s*[:=]?|[:=])"
     r"|\bleaves(?:\s+(?:us|me|only|just|with|the|option))*\b|\b(?:therefore|thus|hence|so)\b\s*[:,]?\s*(?=\W*[A-Z]\b(?!\s+[a-z]))"
     r"|\b(?:i|we)(?:'d|'ll|\s+would|\s+will)?\s+(?:choose|chose|pick|select|go\s+with)\b"
+    r"|只?剩(?:下|余)?\s*(?:的)?(?:是|为)?|(?:因此|所以|综上(?:所述)?)[,\s]*(?:应该|应当|应)?(?:是|为|考虑为?|选择?)\s*:?"
     r"|最(?:符合|可能|合适|恰当|佳)[^。,;!?\n]{0,15}?(?:是|为)\s*:?"
     r"|答案\s*(?:应该是|应当是|应为|应是|就是|是|为)?\s*:?|(?:应该|应当|应|故|所以|因此|我)选择?\s*:?|选择\s*:?|^\s*选\s*:?)",
     re.I | re.M,
@@ -54,13 +56,14 @@ _DISCLAIMER = re.compile(
     re.I,
 )
 _CORRECTION = re.compile(
-    r"\b(?:no,?\s+wait|wait,?\s+(?:no|actually|let)|hold\s+on|scratch\s+that|strike\s+that|on\s+second\s+thoughts?|correction\s*:"
+    r"(?:\b(?:no,?\s+)?wait\b\s*[,.:;!…-]|\bactually,?\s+no\b|\bhold\s+on|scratch\s+that|strike\s+that|on\s+second\s+thoughts?|correction\s*:"
     r"|let\s+me\s+(?:re-?evaluate|reconsider|re-?think|correct|revise)|i\s+(?:misread|misspoke|mistook|was\s+wrong|stand\s+corrected"
     r"|made\s+(?:a|an)\s+(?:mistake|error))|i\s+(?:\w+\s+)?(?:correct|revise|change|retract)\s+my|my\s+(?:mistake|bad)|sorry,\s+(?:i|that|it)\b)"
     r"|等等|等一下|稍等|(?<=[,。.…!;、\s])不对[,。!]|更正|纠正|看错|我错了|说错|重新考虑|重新判断|改选|改为选|后来想想|仔细想想|转念",
     re.I,
 )
 _IDIOM = re.compile(
+    r"\byes\s*(?:/|-?or-?)\s*no\b|是\s*[/或]\s*否|"
     r"\b(?:there\s+is\s+)?(?:no|without(?:\s+(?:a|any))?)\s+(?:doubt|question)(?:\s+(?:that|about\s+it))?\b|(?:毫|并)?无疑问|没有疑问|毫无疑义|无疑|毫无悬念",
     re.I,
 )

@@ -5,6 +5,7 @@ from typing import Literal
 
 from gmai_vl.evaluation.answers.wording import (
     conclusions,
+    corrected,
     only_disclaims,
     plain,
     refuses,
@@ -34,6 +35,9 @@ _YES = (
     "可见",
     "包含",
     "含有",
+    "能看到",
+    "可以看到",
+    "看得到",
     "可以",
     "能",
     "会",
@@ -55,6 +59,8 @@ _NO = (
     "不含有",
     "不含",
     "不可见",
+    "不能看到",
+    "看不到",
     "不可以",
     "不能",
     "不会",
@@ -91,13 +97,18 @@ _EMPTY = frozenset(
         """a an the this that these those it its there here one any some is are was were be been being do does did
         has have had can could in on of at to for from by with as you we i and what please image picture photo
         photograph scan figure shown show shows showing see seen visible present evidence sign signs identified
-        observed noted detected found exist exists contain contains""",
+        observed noted detected found exist exists contain contains appears appear seems looks remains several multiple
+        many few clear clearly definite definitely obvious obviously indeed also""",
     )
 )
 _NEGATORS = frozenset(
     re.findall(r"\w+", "no not none without never absent cannot isnt arent doesnt dont wasnt cant hasnt")
 )
 _ALTERNATIVE = re.compile(r"\bor\b|\bwhich\b|\bwhat\b|\bwhere\b|\bhow\b|\bwho\b|还是|或|哪|什么|何|几|多少|谁", re.I)
+_BOTH = re.compile(
+    r"\byes\b[^.]{0,40},\s*(?:and\s+|but\s+)?no\s+(?:in|on|for|at)\b|\byes\s+and\s+no\b|既是,?又不是|既有,?又没有", re.I
+)
+_WHERE = frozenset(re.findall(r"\w+", "along in at on within near over involving around inside throughout adjacent"))
 _CLAUSES = re.compile(r",\s*|\bbut\b|但是?|而")
 _CHINESE_ASKING = re.compile(r"是不是|有没有|是否|能否|可否|有无|能不能|会不会|吗|呢|请问|请")
 _CHINESE_EMPTY = re.compile(
@@ -124,12 +135,14 @@ _PREDICATES = frozenset(
 )
 """Words that alone repeat what a question ends in: 正常 to 心脏正常吗."""
 
-_CHINESE_NOT = re.compile(r"没有|并无|未见|不是|并非|不存在|不能|不会|没|无|未|不|非")
+_CHINESE_NOT = re.compile(r"并没有|并未|并不|没有|并无|未见|不是|并非|不存在|不能|不会|没|无|未|不|非")
 
 
 def yes_or_no(question: str, response: str) -> Answer | None:
     """Return the one answer that `response` gives to `question`; None if it gives neither, or both."""
-    text = without_idioms(plain(response))
+    text = corrected(without_idioms(plain(response)))
+    if _BOTH.search(text):
+        return None
     if tagged := tagged_answers(text):
         answers = {_answer(question, part) for part in tagged}
         return answers.pop() if len(answers) == 1 else None
@@ -210,7 +223,19 @@ def _repeats(question: str, statement: str) -> Answer | None:
     if denials:
         remaining = iter(asked_content)
         return "no" if all(word in remaining for word in said_content) else None
-    return "yes" if said_content == asked_content else None
+    if said_content == asked_content or _with_place(asked_content, said):
+        return "yes"
+    opposite = {"normal": "abnormal", "abnormal": "normal"}
+    return "no" if [opposite.get(word, word) for word in said_content] == asked_content else None
+
+
+def _with_place(asked: list[str], said: list[str]) -> bool:
+    """Say whether a statement repeats what was asked and goes on to say where: "there is a cyst in the left lobe"."""
+    if not asked or asked[-1] not in said:
+        return False
+    end = said.index(asked[-1]) + 1
+    begins = [word for word in said[:end] if word not in _EMPTY]
+    return begins == asked and said[end : end + 1] != [] and said[end] in _WHERE
 
 
 def _refers_back(said: list[str]) -> Answer | None:
@@ -239,4 +264,6 @@ def _repeats_chinese(question: str, statement: str) -> Answer | None:
         return "no" if said in asked else None
     if said in _PREDICATES and asked.endswith(said):
         return "yes"
+    if (turned := said.replace("异常", "正常")) != said and (turned == asked or asked.endswith(turned)):
+        return "no"
     return "yes" if said == asked or re.search(rf"是(?:否|不是)\W*{re.escape(said)}", question) else None
