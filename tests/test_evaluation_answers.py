@@ -40,7 +40,7 @@ def shares(name: str) -> dict[tuple[str, str], float]:
     return {key: right[key] / total[key] for key in total}
 
 
-@pytest.mark.parametrize("name", ["open.jsonl", "open_2.jsonl"])
+@pytest.mark.parametrize("name", ["open.jsonl", "open_2.jsonl", "sealed.jsonl"])
 def test_clear_answers_are_read_and_others_left_alone(name):
     found = shares(name)
     assert found.keys() == {("en", "clear"), ("en", "none"), ("zh", "clear"), ("zh", "none")}

@@ -21,13 +21,13 @@ _NOT_BEFORE = re.compile(
     r"(?:\b(?:not|no|never|neither|nor|without|rather\s+than|instead\s+of|except|excepting|other\s+than|unlike|cannot|excludes?|excluding"
     r"|rules?\s+out|ruled\s+out|ruling\s+out)|n't)\s+"
     r"(?:(?:an?|the|option|choice|answer|be|is|for|show|shows|likely|consistent|with|of|any|evidence|signs?|really|either|both|choose|pick|select|go|say)\s+){0,5}[(\[\"']*\Z"
-    r"|(?:不应该选|不应选|不能选|不可选|不宜选|不会选|不选|不是|并非|而非|非|不属于|不符合|不|没有|没|无|未见|未|排除|除了|除)(?:选项|选择|选|是|有|见)?\s*[(\[\"']*\Z",
+    r"|(?:不应该选|不应选|不能选|不可选|不宜选|不会选|不选|不考虑|不支持|不像|不是|并非|而非|非|不属于|不符合|不|没有|没|无|未见|未|排除|除了|除)(?:选项|选择|选|是|有|见)?\s*[(\[\"']*\Z",
     re.I,
 )
 _NOT_AFTER = re.compile(
     r"[)\]\"'\s]*(?:(?:is|are|was|would\s+be|can\s+be|could\s+be|seems?|looks?)\s+)?(?:\w+ly\s+)?"
     r"(?:not\b|isn't|aren't|cannot|can't|wrong\b|incorrect\b|false\b|ruled\s+out|excluded|unlikely|less\s+likely|does\s+not|doesn't)"
-    r"|[)\]\"'\s]*(?:选项|项)?\s*(?:均|都|皆|也)?(?:是)?(?:不正确|不对|不符合|不是|错误|错|可以排除|可排除|被排除|应排除|排除)",
+    r"|[)\]\"'\s]*(?:选项|项)?\s*(?:均|都|皆|也)?(?:是)?(?:不正确|不对|不符合|不支持|未见|不是|错误|错|可以排除|可排除|被排除|应排除|排除)",
     re.I,
 )
 _JOINED = re.compile(
@@ -263,7 +263,8 @@ def _letter_mentions(options: Mapping[str, str], texts: list[_Mention], text: st
     for match in _LETTER.finditer(text):
         start, end = match.span()
         letter = match[1].upper()
-        if _CHINESE_TERM.match(text[end:]):
+        genus = letter not in options and re.match(r"\.\s?[a-z]", text[end:]) is not None  # "E. histolytica"
+        if genus or _CHINESE_TERM.match(text[end:]):
             continue
         if any(other.start <= start < other.end and other.end - other.start > 1 for other in _up_to(texts, start)[-1:]):
             continue  # a letter of an option's text

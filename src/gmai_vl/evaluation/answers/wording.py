@@ -19,7 +19,7 @@ _JSON_ANSWER = re.compile(
     re.I,
 )
 _BOX = re.compile(r"\\boxed\s*\{")
-_LATEX_COMMAND = re.compile(r"\\(?:boxed|text|mathrm|mathbf|textbf)\b")
+_LATEX_COMMAND = re.compile(r"\\(?:boxed|boldsymbol|text|mathrm|mathbf|textbf|textit|rm|bf)\b")
 
 _CUE = re.compile(
     r"(?P<final>\bfinal\s+|最终)?"
@@ -28,7 +28,7 @@ _CUE = re.compile(
     r"\s*(?:\b(?:is|would\s+be|should\s+be|must\s+be|was)\b\s*[:=]?|[:=])"
     r"|\bleaves(?:\s+(?:us|me|only|just|with|the|option))*\b|\b(?:therefore|thus|hence|so)\b\s*[:,]?\s*(?=\W*[A-Z]\b(?!\s+[a-z]))"
     r"|\b(?:i|we)(?:'d|'ll|\s+would|\s+will)?\s+(?:choose|chose|pick|select|go\s+with)\b"
-    r"|只?剩(?:下|余)?\s*(?:的)?(?:是|为)?|(?:因此|所以|综上(?:所述)?)[,\s]*(?:应该|应当|应)?(?:是|为|考虑为?|选择?)\s*:?"
+    r"|只有(?=\W*[A-Z])|只?剩(?:下|余)?\s*(?:的)?(?:是|为)?|(?:因此|所以|综上(?:所述)?)[,\s]*(?:应该|应当|应)?(?:是|为|考虑为?|选择?)\s*:?"
     r"|最(?:符合|可能|合适|恰当|佳)[^。,;!?\n]{0,15}?(?:是|为)\s*:?"
     r"|答案\s*(?:应该是|应当是|应为|应是|就是|是|为)?\s*:?|(?:应该|应当|应|故|所以|因此|我)选择?\s*:?|选择\s*:?|^\s*选\s*:?)",
     re.I | re.M,

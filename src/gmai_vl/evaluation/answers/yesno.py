@@ -249,7 +249,7 @@ def _refers_back(said: list[str]) -> Answer | None:
 
 def _latin_words(text: str) -> list[str]:
     return [
-        word.removesuffix("s") if len(word) > 4 else word
+        re.sub(r"(?<=ss)es\Z|(?<!s)s\Z", "", word) if len(word) > 4 else word
         for word in re.findall(r"[a-z0-9-]+", text.lower().replace("'", ""))
     ]
 
