@@ -53,7 +53,12 @@ def test_run_writes_predictions_and_the_score_of_them(base, tmp_path):
     assert predictions.read_bytes().count(b"\n") == 6
     score = ("score", "--benchmark", "corpus", "--data", base / "corpus", "--predictions", predictions)
     gmai_eval(*score, "--limit", 6, "--json", tmp_path / "second.json")
-    assert json.loads((tmp_path / "second.json").read_text()) == result
+    second = json.loads((tmp_path / "second.json").read_text())
+    assert {key: value for key, value in second.items() if key != "manifest"} == {
+        key: value for key, value in result.items() if key not in ("manifest", "leaks")
+    }
+    assert result["leaks"]["status"] == "unknown" and result["manifest"]["decoding"]["greedy"]
+    assert "research use only" in (tmp_path / "out/report.html").read_text().lower()
     with pytest.raises(UserError, match="have no response"):
         gmai_eval(*score)
 
@@ -90,8 +95,11 @@ def test_an_unknown_benchmark_is_told_the_known_ones(base, tmp_path):
 
 
 def test_list_names_the_benchmarks(tmp_path):
-    assert "corpus:" in gmai_eval("list", "--json", tmp_path / "list.json").stdout
-    assert "corpus" in json.loads((tmp_path / "list.json").read_text())
+    shown = gmai_eval("list", "--json", tmp_path / "list.json").stdout
+    listed = json.loads((tmp_path / "list.json").read_text())
+    assert {"vqa-rad", "slake-zh", "gmai-mmbench", "corpus", "own"} <= listed["benchmarks"].keys()
+    assert {"default", "mmmu", "vlmevalkit", "medevalkit"} <= listed["protocols"].keys()
+    assert all(f"  {name}: " in shown for names in listed.values() for name in names)
 
 
 def test_parse_needs_no_torch_and_bad_input_is_one_line_and_code_2(tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gmai_vl.evaluation import clustered, judge, parse_file, read_predictions, score, wilson
-from gmai_vl.evaluation.score import GROUPS
+from gmai_vl.evaluation.score import FIELDS
 from gmai_vl.foundation import UserError
 
 CLOSED = {"kind": "closed", "options": None, "form": "presence", "answer": "no"}
@@ -30,7 +30,7 @@ def test_groups_add_up_to_the_whole(case):
     result = score(judge(questions, responses), benchmark="b", variant="v")
     right = round(result["micro"] * result["n"])
     assert result["n"] == len(questions)
-    assert set(result["groups"]) == set(GROUPS)
+    assert set(result["groups"]) == set(FIELDS)
     for name in ("modality", "task", "language", "form", "kind", "source"):
         group = result["groups"][name].values()
         assert sum(entry["n"] for entry in group) == len(questions)
@@ -54,7 +54,7 @@ def test_score_of_five_answers_by_hand():
     ]
     responses = {"q000": "A", "q001": "CT", "q002": "No.", "q003": "A or B", "q004": "MRI"}
     result = score(judge(questions, responses), benchmark="b", variant="v")
-    assert (result["benchmark"], result["variant"], result["protocol"]) == ("b", "v", "strict")
+    assert (result["benchmark"], result["variant"], result["protocol"]) == ("b", "v", "default")
     assert (result["n"], result["n_unparsed"], result["micro"], result["macro"]) == (5, 1, 0.6, (0.75 + 0) / 2)
     assert result["intervals"]["wilson"] == list(wilson(3, 5))
     patients = [("s", "p0"), ("s", "p0"), ("s", "p1"), ("s", "p1"), ("t", "p2")]

@@ -1,14 +1,17 @@
 """Files of responses: predictions to score, and cases to parse. JSON lines, every fault named with its line."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ConfigDict, model_validator
 
-from gmai_vl.evaluation.answers.extraction import extract, is_correct
-from gmai_vl.foundation import Settings, UserError, atomic_file, canonical_json, load_settings
+from gmai_vl.evaluation.answers.extraction import extract, is_correct, letters_of_answer
+from gmai_vl.evaluation.protocols import PROTOCOLS
+from gmai_vl.evaluation.question import Question
+from gmai_vl.foundation import Settings, UserError, atomic_file, canonical_json, load_settings, nearest
+from gmai_vl.records import Turn
 from gmai_vl.vocabulary import Language
 
 
@@ -57,33 +60,83 @@ def read_predictions(path: Path) -> dict[str, str]:
     return responses
 
 
-def parse_file(source: Path, target: Path) -> dict[str, int]:
+def parse_file(source: Path, target: Path, protocol: str = "default") -> dict[str, int]:
     """Extract the answer of every case in `source` into `target`; return the numbers of `cases` and of `unparsed`.
 
     Lines of `target`: `{"id", "choice", "text", "unparsed", "correct"?}`, `correct` only where the case gives an
-    answer. Raises UserError, with the line, for a case that is malformed or whose reference answer is none of its
-    options.
+    answer. Other protocols than `default` judge by the answer, so each case needs one. Raises UserError, with the line,
+    for a case that is malformed or whose reference answer is none of its options.
     """
     counts = {"cases": 0, "unparsed": 0}
+    cases = ((place, load_settings(ParseCase, data, place)) for place, data in _lines(source))
+    read = map(_by_default, cases) if protocol == "default" else _by_protocol(protocol, list(cases))
     with atomic_file(target) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        for place, data in _lines(source):
-            case = load_settings(ParseCase, data, place)
-            extracted = extract(case.kind, case.question, case.options, case.response)
-            line: dict[str, Any] = {
-                "id": case.id,
-                "choice": extracted.choice,
-                "text": extracted.text,
-                "unparsed": extracted.unparsed,
-            }
-            if case.answer is not None:
-                try:
-                    line["correct"] = is_correct(case.kind, case.question, case.options, case.answer, extracted)
-                except ValueError as error:
-                    raise UserError(f"{place}: {error}; correct the answer") from None
+        for line in read:
             stream.write(json.dumps(line, ensure_ascii=False) + "\n")
             counts["cases"] += 1
-            counts["unparsed"] += extracted.unparsed
+            counts["unparsed"] += line["unparsed"]
     return counts
+
+
+def _by_default(told: tuple[str, ParseCase]) -> dict[str, Any]:
+    place, case = told
+    extracted = extract(case.kind, case.question, case.options, case.response)
+    line: dict[str, Any] = {
+        "id": case.id,
+        "choice": extracted.choice,
+        "text": extracted.text,
+        "unparsed": extracted.unparsed,
+    }
+    if case.answer is not None:
+        try:
+            line["correct"] = is_correct(case.kind, case.question, case.options, case.answer, extracted)
+        except ValueError as error:
+            raise UserError(f"{place}: {error}; correct the answer") from None
+    return line
+
+
+def _by_protocol(name: str, cases: Sequence[tuple[str, ParseCase]]) -> list[dict[str, Any]]:
+    """Judge all cases in their order, which draws may depend on."""
+    if name not in PROTOCOLS:
+        raise UserError(f"--protocol {name}: no protocol of that name; {nearest(name, PROTOCOLS)}")
+    questions = [_question(place, case, number) for number, (place, case) in enumerate(cases)]
+    responses = {question.id: case.response for question, (_, case) in zip(questions, cases, strict=True)}
+    try:
+        verdicts = PROTOCOLS[name].judge(questions, responses)
+    except ValueError as error:
+        raise UserError(f"--protocol {name}: {error}") from None
+    return [
+        {
+            "id": case.id,
+            "choice": verdict.choice,
+            "text": verdict.text,
+            "unparsed": verdict.unparsed,
+            "correct": verdict.correct,
+        }
+        for (_, case), verdict in zip(cases, verdicts, strict=True)
+    ]
+
+
+def _question(place: str, case: ParseCase, number: int) -> Question:
+    if case.answer is None:
+        raise UserError(f"{place}: has no `answer`, and only the protocol `default` reads without one; add it")
+    answer = case.answer
+    if case.kind == "mcq":
+        try:
+            answer = min(letters_of_answer(case.options or {}, answer))
+        except ValueError as error:
+            raise UserError(f"{place}: {error}; correct the answer") from None
+    return Question(
+        id=f"{number}: {case.id}",
+        kind=case.kind,
+        language=case.lang,
+        turns=(Turn("user", (case.question,)),),
+        stem=case.question,
+        images=(),
+        options=case.options,
+        answer=answer,
+        source="cases",
+    )
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

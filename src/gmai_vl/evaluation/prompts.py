@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-from gmai_vl.foundation import UserError, nearest
+from gmai_vl.foundation import UserError, canonical_json, nearest, sha256_of_text
 from gmai_vl.records import ImageRef, Turn
 from gmai_vl.vocabulary import Language
 
@@ -83,6 +83,18 @@ PROMPTS: dict[str, Wording] = {
     "plain": _plain,
 }
 """Name -> wording."""
+
+
+def prompts_sha256() -> str:
+    """Return a hash over what all prompts make of a sample question, so that a changed wording shows."""
+    options = {"A": "x", "B": "y"}
+    kinds: tuple[tuple[Asked, dict[str, str] | None], ...] = (("mcq", options), ("closed", None), ("open", None))
+    languages: tuple[Language, ...] = ("en", "zh")
+    written = {
+        name: [wording("?", given, kind, language) for kind, given in kinds for language in languages]
+        for name, wording in PROMPTS.items()
+    }
+    return sha256_of_text(canonical_json(written))
 
 
 def turns_of(

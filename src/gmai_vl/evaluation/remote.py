@@ -54,6 +54,8 @@ def ask_endpoint(
     questions: Sequence[Question],
     image_of: Callable[[str], NDArray[np.uint8]],
     out: Path,
+    *,
+    max_new_tokens: int | None = None,
 ) -> dict[str, str]:
     """Ask every question that the predictions file `out` has no answer to, and return all answers: id -> response.
 
@@ -70,7 +72,7 @@ def ask_endpoint(
                 request = Request(
                     turns=question.turns,
                     images=tuple(image_of(name) for name in question.images),
-                    max_tokens=MAX_NEW_TOKENS[question.kind],
+                    max_tokens=max_new_tokens or MAX_NEW_TOKENS[question.kind],
                 )
                 outcome = client.ask(request)
                 return ("", outcome.reason) if isinstance(outcome, Refusal) else (outcome.text, None)

@@ -29,11 +29,13 @@ def ask(
     out: Path,
     *,
     batch_size: int = 16,
+    max_new_tokens: int | None = None,
 ) -> dict[str, str]:
     """Ask every question that the predictions file `out` has no answer to, and return all answers: id -> response.
 
     `image_of` gives the pixels of a sha256 name. Answers are appended to `out` and flushed to disk call by call, in
-    an order that depends on the questions only. A last line that was cut off is dropped and asked again. Raises
+    an order that depends on the questions only. `max_new_tokens` is the longest answer, None for what the kind of a
+    question needs. A last line that was cut off is dropped and asked again. Raises
     UserError if `out` holds anything else.
     """
     from gmai_vl.model import Request, generate
@@ -48,7 +50,7 @@ def ask(
             requests = [
                 Request(question.turns, tuple(images[name] for name in question.images)) for question in pending
             ]
-            tokens = MAX_NEW_TOKENS[pending[0].kind]
+            tokens = max_new_tokens or MAX_NEW_TOKENS[pending[0].kind]
             responses = generate(vlm, requests, max_new_tokens=tokens, batch_size=batch_size)
             saved.add({question.id: response for question, response in zip(pending, responses, strict=True)})
         return {question.id: saved.responses[question.id] for question in questions}

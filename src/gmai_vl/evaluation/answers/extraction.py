@@ -124,7 +124,7 @@ def is_correct(kind: str, question: str, options: Mapping[str, str] | None, answ
     Raises ValueError if the reference answer of a multiple-choice question is none of its options.
     """
     if kind == "mcq":
-        right = _letter_of_answer(options or {}, answer)
+        right = letters_of_answer(options or {}, answer)
         return extracted.choice is not None and extracted.choice in right
     if extracted.unparsed:
         return False
@@ -133,7 +133,11 @@ def is_correct(kind: str, question: str, options: Mapping[str, str] | None, answ
     return extracted.choice is None and extracted.text == _short(answer)
 
 
-def _letter_of_answer(options: Mapping[str, str], answer: str) -> set[str]:
+def letters_of_answer(options: Mapping[str, str], answer: str) -> set[str]:
+    """Return the letters of a reference answer, a letter or an option's text; several where options are the same.
+
+    Raises ValueError if it is none of the options.
+    """
     if answer.strip().upper() in options:
         return {answer.strip().upper()}
     letters = {letter for letter, text in options.items() if text.strip() == answer.strip()}

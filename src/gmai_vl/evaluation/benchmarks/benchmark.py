@@ -25,6 +25,9 @@ class Benchmark:
     questions: tuple[Question, ...]
     image: ImageOf
 
+    train: Callable[[], Sequence[Question]] | None = None
+    """What gives the questions of the train side, where the same files hold them: for the majority baseline."""
+
     notes: tuple[str, ...] = ()
     """What the reader noticed, a line each: counts that differ, rows that could not be told apart."""
 

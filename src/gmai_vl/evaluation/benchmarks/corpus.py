@@ -1,14 +1,34 @@
 """The questions of a corpus: every sample with an answer that rules can judge."""
 
 from collections.abc import Collection
+from pathlib import Path
 
 from gmai_vl.corpus import Corpus
+from gmai_vl.evaluation.benchmarks.benchmark import Benchmark
 from gmai_vl.evaluation.choose import choose
 from gmai_vl.evaluation.question import Question
+from gmai_vl.foundation import UserError
 from gmai_vl.records import Kind, Sample, Split
+
+NAME = "corpus"
 
 SCORED_KINDS: tuple[Kind, ...] = ("mcq", "closed", "grounding")
 """Kinds with an answer that rules can judge."""
+
+
+def read_corpus(data: Path) -> Benchmark:
+    """Read the questions of a corpus's test split. Raises UserError where `data` is no corpus, or has none."""
+    corpus = Corpus(data)
+    questions = questions_of(corpus)
+    if not questions:
+        raise UserError(f"{data}: its test split has no questions; give `split` a larger test share and build it anew")
+    return Benchmark(
+        name=NAME,
+        variant="test",
+        questions=tuple(questions),
+        image=corpus.image,
+        train=lambda: questions_of(corpus, split="train"),
+    )
 
 
 def questions_of(

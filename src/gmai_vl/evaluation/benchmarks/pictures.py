@@ -6,18 +6,23 @@ import csv
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from gmai_vl.foundation import BadItem, UserError
-from gmai_vl.sources.entries import MAX_FIELD
+from gmai_vl.sources.entries import MAX_FIELD, MAX_UNPACKED
 from gmai_vl.sources.images import SUFFIXES, read_image, read_image_bytes
 
 MAX_BYTES = 2**28
 """Of one packed image file."""
+
+ROWS_A_PIECE = 16
+"""Rows of a Parquet file that are unpacked at a time."""
 
 
 def in_folder(root: Path, names: Iterable[str]) -> Callable[[str], NDArray[np.uint8]]:
@@ -85,22 +90,9 @@ def _whole(stream: IO[bytes], name: str) -> bytes:
 
 
 def in_parquet(column: str) -> Callable[[str], NDArray[np.uint8]]:
-    """Return what gives the image of a name as `parquet_name` makes it, from a column of {bytes, path}, or bytes."""
-    last: list[tuple[tuple[str, int], list[object]]] = []  # the row group that was read last: rows come in order
-
-    def image(name: str) -> NDArray[np.uint8]:
-        file, group, row = name.rsplit("#", 2)
-        key = (file, int(group))
-        if not last or last[0][0] != key:
-            with pq.ParquetFile(file) as opened:
-                last[:] = [(key, opened.read_row_group(int(group), columns=[column])[column].to_pylist())]
-        cell = last[0][1][int(row)]
-        content = cell.get("bytes") if isinstance(cell, dict) else cell
-        if not isinstance(content, bytes):
-            raise BadItem(f"{Path(file).name}: row {row} of group {group} has no image in `{column}`")
-        return read_image_bytes(content, f"{Path(file).name}, row {row} of group {group}")
-
-    return image
+    """Return what gives the image of a name as `parquet_names` makes it, from a column of {bytes, path}, or bytes."""
+    image = in_columns()
+    return lambda name: image(f"{name}#{column}")
 
 
 def parquet_names(file: Path) -> Iterator[str]:
@@ -109,6 +101,68 @@ def parquet_names(file: Path) -> Iterator[str]:
         for group in range(opened.metadata.num_row_groups):
             for row in range(opened.metadata.row_group(group).num_rows):
                 yield f"{file}#{group}#{row}"
+
+
+def in_columns() -> Callable[[str], NDArray[np.uint8]]:
+    """Return what gives the image of a name as `column_names` makes it: FILE#GROUP#ROW#COLUMN."""
+    held: dict[tuple[str, str, str], pa.ChunkedArray] = {}  # of the row group that was read last: rows come in order
+
+    def image(name: str) -> NDArray[np.uint8]:
+        file, group, row, column = name.rsplit("#", 3)
+        if (file, group, column) not in held:
+            if any(key[:2] != (file, group) for key in held):
+                held.clear()
+            pieces = [piece.column(0) for piece in _pieces(Path(file), int(group), [column])]
+            held[file, group, column] = pa.chunked_array(pieces)
+        cell = held[file, group, column][int(row)].as_py()
+        content = cell.get("bytes") if isinstance(cell, dict) else cell
+        if not isinstance(content, bytes):
+            raise BadItem(f"{Path(file).name}: row {row} of group {group} has no image in `{column}`")
+        return read_image_bytes(content, f"{Path(file).name}, row {row} of group {group}, `{column}`")
+
+    return image
+
+
+def column_names(file: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Yield column -> name of its image for each row of a Parquet file, in order, without cells that hold none.
+
+    Columns that the file lacks hold none. Raises UserError where the file cannot be read.
+    """
+    try:
+        with pq.ParquetFile(file) as opened:
+            groups = range(opened.metadata.num_row_groups)
+            there = [column for column in columns if column in opened.schema_arrow.names]
+        for group in groups:
+            row = 0
+            for piece in _pieces(file, group, there):
+                filled = {column: _is_filled(piece.column(column)) for column in there}
+                for index in range(piece.num_rows):
+                    yield {column: f"{file}#{group}#{row}#{column}" for column in there if filled[column][index]}
+                    row += 1
+    except (BadItem, OSError, pa.ArrowException) as error:
+        raise UserError(f"{file}: cannot be read: {error}; download it again") from None
+
+
+def _is_filled(cells: Any) -> list[bool]:
+    filled = cells.is_valid()
+    if pa.types.is_struct(cells.type):
+        filled = pc.and_(filled, cells.field("bytes").is_valid())
+    filled_list: list[bool] = filled.to_pylist()
+    return filled_list
+
+
+def _pieces(file: Path, group: int, columns: Sequence[str]) -> Iterator[Any]:
+    """Yield a row group in pieces. Raises BadItem where it is damaged or unpacks to far more than the file holds."""
+    try:
+        room = MAX_UNPACKED + 100 * file.stat().st_size
+        with pq.ParquetFile(file) as opened:
+            for piece in opened.iter_batches(ROWS_A_PIECE, row_groups=[group], columns=list(columns)):
+                room -= piece.nbytes
+                if room < 0:
+                    raise BadItem(f"{file.name}: unpacks to more than 100 times its size")
+                yield piece
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise BadItem(f"{file.name}: is no readable Parquet: {' '.join(str(error).split())[:200]}") from None
 
 
 def in_tsv(files: Sequence[Path], column: str) -> Callable[[str], NDArray[np.uint8]]:

@@ -3,9 +3,12 @@
 Lau et al., Scientific Data 5:180251 (2018). All test images also occur in train, by design of the set.
 """
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from gmai_vl.evaluation.benchmarks.benchmark import Benchmark, ImageOf, only_known, variant_of
+from gmai_vl.evaluation.benchmarks.benchmark import Benchmark, variant_of
+from gmai_vl.evaluation.benchmarks.checks import distinct
 from gmai_vl.evaluation.benchmarks.pictures import in_folder, in_parquet, parquet_names
 from gmai_vl.evaluation.benchmarks.rows import Row, files_of, rows_of
 from gmai_vl.evaluation.prompts import Asked, turns_of
@@ -27,34 +30,45 @@ def read_vqa_rad(data: Path, prompt: str = "direct") -> Benchmark:
 
     That is `VQA_RAD Dataset Public.json` (its test phrases are taken), `testset.json` or `test-*.parquet`. A question
     is closed where its answer is yes or no, the only definition that all copies allow; `labels` has the file's own.
-    Raises UserError where none of them is there, or an image is missing.
+    The train side is what else the same files hold. Raises UserError where none of them is there, or an image is
+    missing.
     """
+    train: Callable[[], list[Question]] | None
     if packed := files_of(data, "test*.parquet", "data/test*.parquet"):
-        questions, image = _of_hub(packed, prompt)
+        questions, image = _of_hub(packed, prompt), in_parquet("image")
+        others = files_of(data, "train*.parquet", "data/train*.parquet")
+        train = partial(_of_hub, others, prompt) if others else None
     else:
         files = files_of(data, "testset.json", "VQA_RAD Dataset Public.json")
         if len(files) != 1:
             raise UserError(f"{data}: has neither testset.json nor `VQA_RAD Dataset Public.json` nor test-*.parquet")
-        questions, image = _of_json(files[0], prompt)
+        questions, learnt = _of_json(files[0], prompt)
+        image = in_folder(files[0].parent, [question.images[0] for question in questions])
+        train = (lambda: learnt) if learnt else None
     variant, notes = variant_of(NAME, len(questions), KNOWN)
-    return Benchmark(name=NAME, variant=variant, questions=only_known(questions), image=image, notes=notes)
+    asked = distinct(questions, data)
+    return Benchmark(name=NAME, variant=variant, questions=asked, image=image, train=train, notes=notes)
 
 
-def _of_json(file: Path, prompt: str) -> tuple[list[Question], ImageOf]:
+def _of_json(file: Path, prompt: str) -> tuple[list[Question], list[Question]]:
+    """Return the questions of test and of train; all are of test in a file without test phrases."""
     needed = ["qid", "image_name", "question", "answer", "answer_type", "question_type"]
     rows = list(rows_of(file, needed, may_lack=["phrase_type", "image_organ"]))
-    rows = [row for row in rows if row.values.get("phrase_type") in TEST_PHRASES] or rows
-    questions = [_question(row, f"{NAME}-{row.text('qid')}", row.text("image_name"), prompt) for row in rows]
-    return questions, in_folder(file.parent, [question.images[0] for question in questions])
+    tests = [row for row in rows if row.values.get("phrase_type") in TEST_PHRASES] or rows
+    others = [] if tests is rows else [row for row in rows if row.values.get("phrase_type") not in TEST_PHRASES]
+    asked, learnt = (
+        [_question(row, f"{NAME}-{row.text('qid')}", row.text("image_name"), prompt) for row in some]
+        for some in (tests, others)
+    )
+    return asked, learnt
 
 
-def _of_hub(files: list[Path], prompt: str) -> tuple[list[Question], ImageOf]:
-    questions = [
+def _of_hub(files: list[Path], prompt: str) -> list[Question]:
+    return [
         _question(row, f"{NAME}-{number}-{row.number}", name, prompt)
         for number, file in enumerate(files)
         for row, name in zip(rows_of(file, ["question", "answer"]), parquet_names(file), strict=True)
     ]
-    return questions, in_parquet("image")
 
 
 def _question(row: Row, id: str, image: str, prompt: str) -> Question:

@@ -1,0 +1,121 @@
+"""Whether a model has seen what it is asked: the corpora that its provenance names, held against a benchmark.
+
+The leak gate tells what two sides share: pictures, also re-encoded, resized or cropped, and questions without a
+picture. What a backbone was pretrained on is not known here.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from gmai_vl.corpus import Corpus
+from gmai_vl.corpus.leaks import Shown, find_leaks
+from gmai_vl.corpus.looks import look_of
+from gmai_vl.corpus.shown import shown_by
+from gmai_vl.evaluation.benchmarks.benchmark import Benchmark
+from gmai_vl.foundation import UserError, progress
+from gmai_vl.records import pixel_sha256
+
+Status = Literal["clean", "leaked", "unknown"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contamination:
+    """What a model's training shares with a benchmark."""
+
+    status: Status
+    """`unknown` where a corpus could not be compared, or nothing says what the model was trained on."""
+
+    leaked: frozenset[str]
+    """Ids of questions that show or say what a training corpus has."""
+
+    why: str
+    """What was compared, or why not, in one line."""
+
+
+def contamination(model: Path | None, benchmark: Benchmark, places: Sequence[Path]) -> Contamination:
+    """Hold the training corpora of a checkpoint against a benchmark.
+
+    A corpus is looked for where the recipe says, seen from the checkpoint and from here, and in `places` (corpora or
+    folders of them); it is the right one if its fingerprint is. `model` is None for one behind a server. Raises
+    UserError where a provenance cannot be read.
+    """
+    if model is None:
+        return _unknown("nothing says what a model behind a server was trained on")
+    trained_on = list(_trained_on(model))
+    if not trained_on:
+        return _unknown(f"{model} names no training corpora in a provenance.json")
+    found: list[Corpus] = []
+    for name, fingerprint, path in trained_on:
+        corpus = _find(fingerprint, [path, *_seen_from(model, path), *places])
+        if corpus is None:
+            return _unknown(f"training corpus `{name}` ({fingerprint[:12]}) is not here; give its folder by --corpora")
+        found.append(corpus)
+    theirs = list(_shown(benchmark))
+    leaked: set[str] = set()
+    for corpus in found:
+        leaked |= {leak.theirs.id for leak in find_leaks(shown_by(corpus.path, ("train", "val")).shown, theirs)}
+    told = ", ".join(corpus.manifest["name"] for corpus in found)
+    status: Status = "leaked" if leaked else "clean"
+    return Contamination(status=status, leaked=frozenset(leaked), why=f"held against training corpora: {told}")
+
+
+def _unknown(why: str) -> Contamination:
+    return Contamination(status="unknown", leaked=frozenset(), why=why)
+
+
+def _trained_on(model: Path) -> Iterator[tuple[str, str, Path]]:
+    """Yield name, fingerprint and recipe path of each corpus that a checkpoint, or one before it, has learnt."""
+    file = model / "provenance.json"
+    if not file.is_file():
+        return
+    try:
+        told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        fingerprints = {
+            corpus["fingerprint"]: corpus["name"] for stage in told["stages"] for corpus in stage["corpora"]
+        }
+        paths = [part["corpus"] for stage in told["recipe"]["stages"] for part in stage["mixture"]]
+        before = told.get("origin", {}).get("init")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file}: cannot be read: {error!r}; the checkpoint was not saved by `gmai train`") from None
+    for fingerprint, name in fingerprints.items():
+        named = [path for path in paths if Path(path).name == name] or paths
+        yield name, fingerprint, Path(named[0])
+    if before:
+        yield from _trained_on(Path(before))
+
+
+def _seen_from(model: Path, path: Path) -> Iterator[Path]:
+    """Yield where a relative path may lead: seen from here and from each folder above the checkpoint."""
+    if path.is_absolute():
+        return
+    parts = [part for part in path.parts if part != ".."]
+    for above in [Path(), *model.resolve().parents]:
+        yield above.joinpath(*parts)
+
+
+def _find(fingerprint: str, candidates: Sequence[Path]) -> Corpus | None:
+    for place in candidates:
+        for folder in [place, *(sorted(place.iterdir()) if place.is_dir() else [])]:
+            if (folder / "manifest.json").is_file():
+                corpus = Corpus(folder)
+                if corpus.manifest["fingerprint"] == fingerprint:
+                    return corpus
+    return None
+
+
+def _shown(benchmark: Benchmark) -> Iterator[Shown]:
+    """Yield what each question shows, or says where it shows nothing; each image is looked at once."""
+    looks: dict[str, tuple[str, bytes]] = {}
+    for question in progress(benchmark.questions, "pictures compared", len(benchmark.questions)):
+        for name in question.images:
+            if name not in looks:
+                pixels = benchmark.image(name)
+                looks[name] = pixel_sha256(pixels), look_of(pixels).tobytes()
+            sha256, look = looks[name]
+            yield Shown(id=question.id, place=benchmark.name, pixels=sha256, look=look)
+        if not question.images:
+            words = "\n".join([*(turn.text for turn in question.turns), question.answer or ""])
+            yield Shown(id=question.id, place=benchmark.name, question=words)
