@@ -8,8 +8,13 @@ from collections.abc import Iterator
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from hypothesis import settings
 
 from gmai_vl.model import cache_folder
+
+# A slow machine is no fault of the code.
+settings.register_profile("without a time limit", deadline=None)
+settings.load_profile("without a time limit")
 
 
 @pytest.fixture(scope="session", autouse=True)
