@@ -1,5 +1,8 @@
 """VQA-RAD in its three published forms."""
 
+import random
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from benchmark_files import picture, png, write_json, write_parquet, write_png
@@ -62,6 +65,22 @@ def test_the_hubs_copy(tmp_path):
         assert question.turns[0].content == (ImageRef(0), f"Is it {number}?")
         assert np.array_equal(benchmark.image(question.images[0]), picture(number))
     assert len({question.id for question in benchmark.questions}) == 5
+
+
+def test_many_threads_see_the_right_pictures_and_the_place_of_the_data_does_not_matter(tmp_path):
+    table = [
+        {"image": {"bytes": png(number), "path": None}, "question": f"Is it {number}?", "answer": "yes"}
+        for number in range(24)
+    ]
+    for name in ("here", "there"):
+        write_parquet(tmp_path / name / "test-0.parquet", table)
+    benchmark = read_vqa_rad(tmp_path / "here")
+    assert benchmark.sha256 == read_vqa_rad(tmp_path / "there").sha256
+    asked = [number for _ in range(10) for number in range(24)]
+    random.Random(0).shuffle(asked)
+    with ThreadPoolExecutor(8) as pool:
+        seen = list(pool.map(lambda number: benchmark.image(benchmark.questions[number].images[0]), asked))
+    assert all(np.array_equal(pixels, picture(number)) for number, pixels in zip(asked, seen, strict=True))
 
 
 def test_a_known_count_is_named(tmp_path):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,7 @@ class Benchmark:
                 one.options,
                 one.answer,
                 one.alternatives,
-                one.images,
+                [Path(name).name for name in one.images],  # wherever the data lie
                 [[turn.role, turn.text] for turn in one.turns],
             ]
             for one in self.questions
@@ -57,9 +58,3 @@ def variant_of(name: str, counted: int, known: Mapping[int, str]) -> tuple[str, 
         return known[counted], ()
     published = ", ".join(f"{number:,} ({what})" for number, what in known.items())
     return f"unknown ({counted:,})", (f"{name}: has {counted:,} questions; the published forms have {published}",)
-
-
-def only_known(questions: Sequence[Question]) -> tuple[Question, ...]:
-    """Return the questions, ids checked. Raises AssertionError where two have one id: readers make them distinct."""
-    assert len({one.id for one in questions}) == len(questions)
-    return tuple(questions)

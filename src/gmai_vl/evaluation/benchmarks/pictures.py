@@ -1,12 +1,10 @@
 """Images of a benchmark, decoded when they are asked for: in folders, in zips, in columns of Parquet or TSV files."""
 
-import base64
-import binascii
-import csv
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, BinaryIO
+from threading import Lock
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from gmai_vl.foundation import BadItem, UserError
-from gmai_vl.sources.entries import MAX_FIELD, MAX_UNPACKED
+from gmai_vl.sources.entries import MAX_UNPACKED
 from gmai_vl.sources.images import SUFFIXES, read_image, read_image_bytes
 
 MAX_BYTES = 2**28
@@ -106,15 +104,17 @@ def parquet_names(file: Path) -> Iterator[str]:
 def in_columns() -> Callable[[str], NDArray[np.uint8]]:
     """Return what gives the image of a name as `column_names` makes it: FILE#GROUP#ROW#COLUMN."""
     held: dict[tuple[str, str, str], pa.ChunkedArray] = {}  # of the row group that was read last: rows come in order
+    reading = Lock()  # images are asked for by many threads where a server is asked
 
     def image(name: str) -> NDArray[np.uint8]:
         file, group, row, column = name.rsplit("#", 3)
-        if (file, group, column) not in held:
-            if any(key[:2] != (file, group) for key in held):
-                held.clear()
-            pieces = [piece.column(0) for piece in _pieces(Path(file), int(group), [column])]
-            held[file, group, column] = pa.chunked_array(pieces)
-        cell = held[file, group, column][int(row)].as_py()
+        with reading:
+            if (file, group, column) not in held:
+                if any(key[:2] != (file, group) for key in held):
+                    held.clear()
+                pieces = [piece.column(0) for piece in _pieces(Path(file), int(group), [column])]
+                held[file, group, column] = pa.chunked_array(pieces)
+            cell = held[file, group, column][int(row)].as_py()
         content = cell.get("bytes") if isinstance(cell, dict) else cell
         if not isinstance(content, bytes):
             raise BadItem(f"{Path(file).name}: row {row} of group {group} has no image in `{column}`")
@@ -163,56 +163,3 @@ def _pieces(file: Path, group: int, columns: Sequence[str]) -> Iterator[Any]:
                 yield piece
     except (OSError, ValueError, pa.ArrowException) as error:
         raise BadItem(f"{file.name}: is no readable Parquet: {' '.join(str(error).split())[:200]}") from None
-
-
-def in_tsv(files: Sequence[Path], column: str) -> Callable[[str], NDArray[np.uint8]]:
-    """Return what gives the image of a row, named FILE#NUMBER (from 1), from a column of base64 in TSV files.
-
-    Only the places of the rows are held in memory.
-    """
-    places = {f"{file}#{number}": place for file in files for number, place in enumerate(_row_places(file), start=1)}
-    heads = {str(file): _row_at(file, 0) for file in files}
-
-    def image(name: str) -> NDArray[np.uint8]:
-        file = name.rsplit("#", 1)[0]
-        cells = dict(zip((cell.strip() for cell in heads[file]), _row_at(Path(file), places[name]), strict=False))
-        try:
-            content = base64.b64decode(cells[column], validate=True)
-        except (binascii.Error, KeyError, ValueError) as error:
-            raise BadItem(f"{name}: `{column}` holds no base64: {error}") from None
-        return read_image_bytes(content, name)
-
-    return image
-
-
-class _Lines:
-    """Lines of a file as text, with the place of the next one in bytes."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self.place = stream.tell()
-
-    def __iter__(self) -> Iterator[str]:
-        for line in self._stream:
-            self.place += len(line)
-            yield line.decode("utf-8-sig")
-
-
-def _row_places(file: Path) -> Iterator[int]:
-    """Yield where each row after the head begins, in bytes; empty lines are none."""
-    csv.field_size_limit(MAX_FIELD)
-    with file.open("rb") as stream:
-        lines = _Lines(stream)
-        rows = csv.reader(iter(lines), delimiter="\t", strict=True)
-        next(rows, None)
-        place = lines.place
-        for row in rows:
-            if row:
-                yield place
-            place = lines.place
-
-
-def _row_at(file: Path, place: int) -> list[str]:
-    with file.open("rb") as stream:
-        stream.seek(place)
-        return next(csv.reader(iter(_Lines(stream)), delimiter="\t", strict=True), [])
