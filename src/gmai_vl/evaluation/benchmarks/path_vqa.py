@@ -4,7 +4,6 @@ He et al., arXiv 2003.10286; the hub's flaviagiammarino/path-vqa, whose texts ar
 UCSD-AI4H/PathVQA. About half of the questions ask for yes or no.
 """
 
-import hashlib
 import io
 import pickle
 import pickletools
@@ -14,8 +13,8 @@ from typing import Any, NoReturn
 
 from gmai_vl.evaluation.benchmarks.benchmark import Benchmark, ImageOf, variant_of
 from gmai_vl.evaluation.benchmarks.checks import distinct
-from gmai_vl.evaluation.benchmarks.pictures import in_folder, in_parquet, parquet_names
-from gmai_vl.evaluation.benchmarks.rows import Row, files_of, rows_of
+from gmai_vl.evaluation.benchmarks.pictures import in_folder, in_parquet, rows_with_images
+from gmai_vl.evaluation.benchmarks.rows import Row, files_of
 from gmai_vl.evaluation.prompts import Asked, turns_of
 from gmai_vl.evaluation.question import Question
 from gmai_vl.foundation import UserError, visible
@@ -64,17 +63,10 @@ def read_path_vqa(data: Path, prompt: str = "direct") -> Benchmark:
 
 
 def _of_hub(files: list[Path], prompt: str) -> tuple[list[Question], ImageOf]:
-    """Rows with the same image have the name of the first of them: answers about one image are not independent."""
-    questions: list[Question] = []
-    first: dict[bytes, str] = {}
-    for number, file in enumerate(files):
-        for row, name in zip(rows_of(file, COLUMNS), parquet_names(file), strict=True):
-            cell = row.values["image"]
-            content = cell.get("bytes") if isinstance(cell, dict) else cell
-            if not isinstance(content, bytes):
-                raise UserError(f"{row.place}: `image` holds no picture; download it again")
-            name = first.setdefault(hashlib.sha256(content).digest(), name)
-            questions.append(_question(row, f"{NAME}-{number}-{row.number}", name, prompt))
+    questions = [
+        _question(row, f"{NAME}-{number}-{row.number}", name, prompt)
+        for number, row, name in rows_with_images(files, ["question", "answer"])
+    ]
     return questions, in_parquet("image")
 
 

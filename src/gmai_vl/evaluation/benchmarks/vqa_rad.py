@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gmai_vl.evaluation.benchmarks.benchmark import Benchmark, variant_of
 from gmai_vl.evaluation.benchmarks.checks import distinct
-from gmai_vl.evaluation.benchmarks.pictures import in_folder, in_parquet, parquet_names
+from gmai_vl.evaluation.benchmarks.pictures import in_folder, in_parquet, rows_with_images
 from gmai_vl.evaluation.benchmarks.rows import Row, files_of, rows_of
 from gmai_vl.evaluation.prompts import Asked, turns_of
 from gmai_vl.evaluation.question import Question
@@ -66,8 +66,7 @@ def _of_json(file: Path, prompt: str) -> tuple[list[Question], list[Question]]:
 def _of_hub(files: list[Path], prompt: str) -> list[Question]:
     return [
         _question(row, f"{NAME}-{number}-{row.number}", name, prompt)
-        for number, file in enumerate(files)
-        for row, name in zip(rows_of(file, ["question", "answer"]), parquet_names(file), strict=True)
+        for number, row, name in rows_with_images(files, ["question", "answer"])
     ]
 
 
