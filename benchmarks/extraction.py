@@ -28,7 +28,7 @@ def main() -> None:
     characters = sum(len(case["response"]) for case in cases) / len(cases)
     print(
         f"gmai-vl {__version__}, Python {platform.python_version()}, one process: {min(rates):,.0f} to "
-        f"{max(rates):,.0f} responses/s of {characters:.0f} characters on average ({len(cases)} of them, {ROUNDS} rounds)"
+        f"{max(rates):,.0f} responses/s of {characters:.0f} characters on average ({len(cases)}, {ROUNDS} rounds)"
     )
 
 
