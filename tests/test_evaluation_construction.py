@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import dataclasses
 import hashlib
 import io
 import json
@@ -10,7 +11,6 @@ import shutil
 import signal
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -155,7 +155,7 @@ def manifest_of(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "manifest.json").read_text())
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Shown:
     """A row with what its picture shows: the test case that it is a copy of, found by its pixels alone."""
 
@@ -281,6 +281,8 @@ def test_lines_hug_their_region_also_at_the_end_of_the_image(mask_HW: np.ndarray
     line = max(1, side // 10)
     drawn_HW = outline(mask_HW, line)
     assert is_closed(drawn_HW, mask_HW)
+    rim_HW = np.pad(np.zeros((side - 2, side - 2), np.bool_), 1, constant_values=True)
+    assert drawn_HW[mask_HW & rim_HW].all()  # a mask that ends with the image has a line there too
     assert not drawn_HW[ndimage.distance_transform_edt(~mask_HW) > (line + 1) // 2].any()
     rows, columns = np.nonzero(mask_HW)
     x1, y1, x2, y2 = (int(end) for end in (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
@@ -324,6 +326,13 @@ def test_regions_that_cannot_be_told_are_left_out_with_their_reason() -> None:
     finding, case = region((10, 10, 390, 290), two_HW)
     faults = {level: fault_of(finding, level, case) for level in ("box", "mask", "contour")}
     assert faults == {"box": "box shows little of what it is about", "mask": None, "contour": None}
+    two_HW[10:290, 10:40] = True
+    two_HW[10:290, 60:390] = False
+    two_HW[10:290, 45:90] = True
+    finding, case = region((10, 10, 90, 290), two_HW)
+    assert fault_of(finding, "box", case) == "box is about several pieces"
+    two_HW[200, 40:45] = True  # a bridge
+    assert fault_of(finding, "box", case) is None
     speck_HW = np.zeros((300, 400), np.bool_)
     speck_HW[10, 10] = speck_HW[60, 60] = True
     finding, case = region((10, 10, 61, 61), speck_HW)
@@ -331,6 +340,14 @@ def test_regions_that_cannot_be_told_are_left_out_with_their_reason() -> None:
         "box shows little of what it is about": 1,
         "region too small to be seen": 2,
     }
+
+
+def test_equal_regions_count_once_and_nothing_found_is_right_only_where_nothing_is() -> None:
+    finding, case = region((10, 10, 60, 60))
+    twice = dataclasses.replace(case, findings=(finding, finding), negative=term("no finding"))
+    assert [(each.granularity, each.label.en) for each in subjects_of(twice)[0]] == [("box", "liver")]
+    none = dataclasses.replace(case, findings=(), negative=term("no finding"))
+    assert [(each.granularity, each.label.en) for each in subjects_of(none)[0]] == [("image", "no finding")]
 
 
 def test_the_corpus_is_not_touched_and_names_no_patient(corpus: Path, tmp_path: Path) -> None:
@@ -463,6 +480,14 @@ def test_options_are_distinct_wrong_and_evenly_placed(drawn: list[tuple[str, set
         assert max(dealt.values(), default=0) - min(dealt["ABCDE"[place]] for place in range(number)) <= 1
 
 
+def test_labels_are_wrong_about_as_often_as_each_other() -> None:
+    names = "abcdefghi"
+    members = [candidate(number, names[number % 9], wrong=tuple(names)) for number in range(90)]
+    choices = balance.with_options(members, 0)
+    offered = Counter(label.en for choice in choices for label in choice.wrong)
+    assert offered.total() == 360 and max(offered.values()) - min(offered.values()) <= 2
+
+
 def test_options_with_one_name_are_offered_once() -> None:
     labels = [
         Term("HCC"),
@@ -473,7 +498,7 @@ def test_options_with_one_name_are_offered_once() -> None:
         Term("y", "囊肿"),
     ]
     assert [label.en for label in distinct(labels)] == ["HCC", "Cyst", "x"]
-    assert distinct([Term("CYST ")], known=[Term("cyst")]) == []
+    assert list(distinct([Term("CYST ")], known=[Term("cyst")])) == []
 
 
 ROWS = list(csv.DictReader((files("gmai_vl.vocabulary") / "terms.csv").read_text(encoding="utf-8").splitlines()))
@@ -536,39 +561,75 @@ def test_wrong_labels_are_never_true(known: list[Term], data: st.DataObject, box
             assert set(wrong) <= set(facts.absent)
 
 
-def test_the_lowest_grade_and_no_melanoma_are_no_kinds_of_what_they_deny() -> None:
-    melanoma, none = Term("melanoma"), Term("no melanoma")
-    branches = Branches(negatives={"s": (none,)}, akin={})
+BOX = (2, 2, 12, 12)
 
-    def wrong(finding: Term | None, negative: Term | None) -> list[str]:
-        found = () if finding is None else (Finding(label=finding, source_label="x"),)
-        case = Case(
-            source="s", item="i", pixels=np.zeros((9, 9), np.uint8), modality="CT", task="cls", findings=found,
-            negative=negative, label_set=(melanoma,), clinical_task="Disease Diagnosis",
-        )  # fmt: skip
-        ((subject,), _) = subjects_of(case)
-        return [label.en for label in wrong_labels(case, subject, branches)]
 
-    assert wrong(melanoma, None) == ["no melanoma"]
-    assert wrong(None, none) == ["melanoma"]
+def case_of(findings: dict[Term, tuple[int, int, int, int] | None], **changes: Any) -> Case:
+    found = tuple(Finding(label=label, source_label=label.en, box=box) for label, box in findings.items())
+    fields: dict[str, Any] = {
+        "source": "s", "item": "i", "pixels": np.zeros((40, 60), np.uint8), "modality": "CT", "task": "cls",
+        "clinical_task": "Disease Diagnosis", "findings": found,
+    }  # fmt: skip
+    return Case(**fields | changes)
+
+
+def wrong_by_label(
+    case: Case, akin: tuple[Term, ...] = (), negatives: tuple[Term, ...] = (), elsewhere: bool = False
+) -> dict[str, list[str]]:
+    """Return right label -> the wrong ones, in English."""
+    branches = Branches(negatives={"s": negatives}, akin={("CT", "Disease Diagnosis"): akin})
+    return {
+        subject.label.en: [label.en for label in wrong_labels(case, subject, branches, elsewhere=elsewhere)]
+        for subject in subjects_of(case)[0]
+    }
+
+
+MELANOMA, NO_MELANOMA, NO_FINDING = term("melanoma"), Term("no melanoma"), term("no finding")
+CARCINOMA, LIVER, SPLEEN, AORTA = map(term, ("hepatocellular carcinoma", "liver", "spleen", "aorta"))
+
+
+def test_what_denies_a_finding_is_no_kind_of_it_and_is_right_or_wrong_of_whole_images_only() -> None:
+    known = {"label_set": (MELANOMA,), "severity": (NO_MELANOMA, MELANOMA)}
+    denials = (NO_MELANOMA,)
+    assert wrong_by_label(case_of({MELANOMA: None}, **known), negatives=denials) == {"melanoma": ["no melanoma"]}
+    assert wrong_by_label(case_of({}, negative=NO_MELANOMA, **known), negatives=denials) == {
+        "no melanoma": ["melanoma"]
+    }
+    assert wrong_by_label(case_of({MELANOMA: BOX}, **known), negatives=denials) == {"melanoma": []}
+    grades = (Term("grade zero"), Term("grade one"), Term("grade two"))
+    graded = case_of({grades[2]: BOX}, label_set=grades[1:], severity=grades)
+    assert wrong_by_label(graded, negatives=grades[:1]) == {"grade two": ["grade one"]}
+    # Where nothing was found, nothing of that name is offered, whatever list it stands in; nor beside a healthy organ.
+    assert wrong_by_label(case_of({}, negative=NO_MELANOMA, label_set=(NO_FINDING, MELANOMA))) == {
+        "no melanoma": ["melanoma"]
+    }
+    organs = case_of({LIVER: None}, label_set=(LIVER, SPLEEN))
+    assert wrong_by_label(organs, negatives=(NO_FINDING,)) == {"liver": ["spleen"]}
+
+
+def test_synonyms_of_a_right_label_are_not_offered() -> None:
+    known = (CARCINOMA, Term("HCC"), Term("other", "肝细胞性肝癌"), SPLEEN)
+    assert wrong_by_label(case_of({CARCINOMA: BOX}, label_set=known)) == {CARCINOMA.en: ["spleen"]}
+    assert wrong_by_label(case_of({Term("hcc"): BOX}, label_set=known)) == {"hcc": ["other", "spleen"]}
+
+
+def test_other_cases_lend_their_labels_only_where_a_finding_has_none_and_nothing_in_common_with_them() -> None:
+    lent = (CARCINOMA, LIVER, SPLEEN, AORTA, term("liver cyst"))
+    assert wrong_by_label(case_of({LIVER: BOX}, label_set=(LIVER,)), akin=lent) == {"liver": ["aorta", "spleen"]}
+    assert wrong_by_label(case_of({LIVER: BOX}, label_set=(LIVER, SPLEEN)), akin=lent) == {"liver": ["spleen"]}
+    assert wrong_by_label(case_of({}, negative=NO_FINDING, label_set=()), akin=lent) == {"no finding": []}
 
 
 def test_labels_elsewhere_are_offered_only_apart_from_the_region_and_only_when_asked_for() -> None:
-    liver, spleen, cyst = term("liver"), term("spleen"), term("liver cyst")
-    boxes = {liver: (0, 0, 20, 20), cyst: (4, 4, 16, 16), spleen: (30, 0, 50, 20)}
-    findings = tuple(Finding(label=label, source_label=label.en, box=box) for label, box in boxes.items())
-    case = Case(
-        source="s", item="i", pixels=np.zeros((40, 60), np.uint8), modality="CT", task="det", findings=findings,
-        label_set=(liver, spleen, cyst), clinical_task="Disease Diagnosis",
-    )  # fmt: skip
-    branches = Branches(negatives={}, akin={})
-    offered = {
-        subject.label.en: [label.en for label in wrong_labels(case, subject, branches, elsewhere=True)]
-        for subject in subjects_of(case)[0]
+    boxes = {LIVER: (0, 0, 20, 20), AORTA: (4, 4, 16, 16), SPLEEN: (19, 0, 39, 20), term("liver cyst"): (0, 24, 10, 34)}
+    case = case_of(boxes, label_set=tuple(boxes))
+    assert set(map(tuple, wrong_by_label(case).values())) == {()}
+    assert wrong_by_label(case, elsewhere=True) == {
+        "liver": ["spleen"],  # the aorta covers a third of its box, the cyst is its own
+        "aorta": ["liver cyst", "spleen"],
+        "spleen": ["aorta", "liver", "liver cyst"],
+        "liver cyst": ["aorta", "spleen"],
     }
-    assert offered == {"liver": ["spleen"], "liver cyst": ["spleen"], "spleen": ["liver", "liver cyst"]}
-    for subject in subjects_of(case)[0]:
-        assert wrong_labels(case, subject, branches) == ()
 
 
 def test_the_same_corpus_and_seed_give_the_same_bytes_in_any_order_of_input(
@@ -702,10 +763,13 @@ def test_cells_with_one_label_and_licences_that_forbid_it_are_left_out(corpus: P
     left_out = manifest_of(made)["left_out"]
     tests = Counter(row["source"] for row in Corpus(corpus).rows("cases") if row["split"] == "test")
     assert left_out["cases"] == {"licence CC-BY-ND-4.0 forbids it": tests["shut"]}
-    assert left_out["questions"]["no other answer is surely wrong"] == 3 * sum(
-        len(row["findings"]) for row in Corpus(corpus).rows("cases")
-        if row["split"] == "test" and row["source"] == "polyps"
-    )  # fmt: skip
+    reasons = left_out["questions"]
+    polyps = [row for row in Corpus(corpus).rows("cases") if row["split"] == "test" and row["source"] == "polyps"]
+    several = sum(
+        ndimage.label(finding.mask)[1] > 1 for row in polyps for finding in Corpus(corpus).case(row["case_id"]).findings
+    )
+    assert reasons["box is about several pieces"] == several > 0
+    assert reasons["no other answer is surely wrong"] == 3 * sum(len(row["findings"]) for row in polyps) - several
     assert left_out["questions"]["region too small to be seen"] == tests["smears"]
     card = (made / "card.md").read_text()
     assert "Research use only, not for diagnosis." in card and "shut" not in card and "| skin |" in card
@@ -723,8 +787,8 @@ def test_cells_with_one_label_and_licences_that_forbid_it_are_left_out(corpus: P
     out = made.parent / "one"
     built = build_benchmark(changed(corpus, made.parent / "one-corpus", one_label), out, per_cell=None, seed=0)
     assert {row["source"] for row in rows_of(out)} == {"skin", "smears"}
-    reasons = [(cell["granularity"], cell["reason"]) for cell in built.manifest["left_out"]["cells"]]
-    assert reasons == [(level, "its cell has one right label only") for level in ("box", "contour", "mask")]
+    empty = [(cell["granularity"], cell["reason"]) for cell in built.manifest["left_out"]["cells"]]
+    assert empty == [(level, "its cell has one right label only") for level in ("box", "contour", "mask")]
 
 
 def test_images_and_patients_of_the_other_sides_stay_out(corpus: Path, made: Path, tmp_path: Path) -> None:

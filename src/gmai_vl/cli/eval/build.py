@@ -16,14 +16,17 @@ def build(
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="What is left to chance depends on it.")] = 0,
     blind: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Answers to DIR/blind.jsonl; questions answered right go.")
+        Path | None, typer.Option(metavar="FILE", help="Answers to DIR/blind.jsonl; what they get right is dropped.")
     ] = None,
     elsewhere: Annotated[
         bool, typer.Option("--elsewhere", help="Questions about a region may offer what the image shows elsewhere.")
     ] = False,
     json: JsonFile = None,
 ) -> None:
-    """Build a benchmark in the form of GMAI-MMBench from a corpus's test split; --blind drops what needs no image.
+    """Build a benchmark in the form of GMAI-MMBench from a corpus's test split.
+
+    To drop what can be answered without looking, ask a model the questions of DIR/blind.jsonl, then build again with
+    --blind and the same options.
 
     Example: gmai eval build runs/phantom --out runs/bench --per-cell 30
     """

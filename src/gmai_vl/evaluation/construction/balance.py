@@ -4,13 +4,14 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol, TypeVar
 
 from gmai_vl.corpus.schema import letters
 from gmai_vl.evaluation.construction.candidates import Candidate
 from gmai_vl.evaluation.construction.distractors import distinct
 from gmai_vl.evaluation.construction.subjects import Cell
-from gmai_vl.foundation import stable_fraction
+from gmai_vl.foundation import stable_fraction, stable_rng
 from gmai_vl.vocabulary import Term
 
 MOST_OPTIONS = 5
@@ -80,7 +81,7 @@ class Choice:
 
 def room_of(candidate: Candidate) -> int:
     """Return how many options a question could have, 2 to 5."""
-    return min(MOST_OPTIONS, 1 + len(distinct(candidate.wrong, known=[candidate.label])))
+    return 1 + len(_first(candidate.wrong, MOST_OPTIONS - 1, candidate))
 
 
 def roomy(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -92,7 +93,11 @@ def roomy(candidates: Sequence[Candidate]) -> list[Candidate]:
     for candidate in candidates:
         rooms[candidate.source].append(room_of(candidate))
     numbers = {
-        source: max(number for number in known if sum(room >= number for room in known) >= ENOUGH * len(known))
+        source: max(
+            number
+            for number in range(2, MOST_OPTIONS + 1)
+            if sum(room >= number for room in known) >= ENOUGH * len(known)
+        )
         for source, known in rooms.items()
     }
     return [candidate for candidate in candidates if room_of(candidate) >= numbers[candidate.source]]
@@ -157,15 +162,18 @@ def with_options(chosen: Sequence[Candidate], *names: object) -> list[Choice]:
     offered: Counter[str] = Counter()
     choices = []
     for candidate in chosen:
-
-        def need(label: Term, id: str = candidate.id) -> tuple[bool, int, float]:
-            return label.en not in right, offered[label.en], stable_fraction(*names, id, label.en)
-
-        wrong = distinct(sorted(candidate.wrong, key=need), known=[candidate.label])[: numbers[candidate.source] - 1]
+        rng = stable_rng(*names, "options", candidate.id)
+        by_need = sorted((label.en not in right, offered[label.en], rng.random(), label) for label in candidate.wrong)
+        wrong = _first((label for *_, label in by_need), numbers[candidate.source] - 1, candidate)
         offered.update(label.en for label in wrong)
-        shown = sorted(wrong, key=lambda label: stable_fraction(*names, "order", candidate.id, label.en))
-        choices.append(Choice(candidate=candidate, wrong=tuple(shown), answer="A"))
+        rng.shuffle(wrong)
+        choices.append(Choice(candidate=candidate, wrong=tuple(wrong), answer="A"))
     return choices
+
+
+def _first(labels: Iterable[Term], number: int, candidate: Candidate) -> list[Term]:
+    """Return the first so many labels that share no name with each other or with the right one."""
+    return list(islice(distinct(labels, known=[candidate.label]), number))
 
 
 def with_letters(choices: Sequence[Choice], *names: object) -> list[Choice]:

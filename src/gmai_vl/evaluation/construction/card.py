@@ -15,7 +15,7 @@ def card(manifest: Mapping[str, Any]) -> str:
         f"# {_cell(corpus['name'])}: a benchmark in the form of GMAI-MMBench",
         "**Research use only, not for diagnosis.**",
         f"{counts['items']:,} single-choice questions about {counts['images']:,} images of {counts['patients']:,} "
-        f"patients (an image counts as one where none is known), in {counts['cells']:,} cells: clinical task, "
+        f"patients (where none is known, an image stands for one), in {counts['cells']:,} cells: clinical task, "
         f"department, modality and granularity. Languages: {_listed(counts['languages'])}. "
         f"Granularities: {_listed(counts['granularities'])}.",
         "## How it was made",
@@ -72,8 +72,10 @@ def _how(manifest: Mapping[str, Any]) -> str:
         + f"Fingerprint `{manifest['fingerprint']}`. Images and patients of train and val do not occur.\n\n"
         "- Image level: a label of the whole image. Box, mask and contour level: a region, drawn into a copy of the\n"
         "  image in one of four colors that color-blind people tell apart; the mask is half transparent.\n"
-        "- Wrong options are labels that the same annotators could have given and did not give to this image, no\n"
-        f"  synonyms of a right label, and nothing that includes one. {elsewhere}\n"
+        "- Wrong options are labels that the same annotators could have given and did not give to this image, or,\n"
+        "  where there are none, labels of other images of the same modality and clinical task. None is a synonym of\n"
+        "  a right label or includes one.\n"
+        f"- {elsewhere}\n"
         "- In a cell each label is right as often as any other as far as it goes, patients take turns, and the right\n"
         "  letters are even to within one among questions with equally many options."
     )
@@ -88,7 +90,7 @@ def _baselines(manifest: Mapping[str, Any]) -> str:
         lines.append(
             f"- blind: a model was asked the questions without their images (answers sha256 `{blind['sha256']}`). It "
             f"answered {blind['right']:,} of {blind['asked']:,} right ({100 * blind['accuracy']:.1f} %); these were "
-            "dropped, the lucky guesses among them, so that this model would now score worse than chance."
+            "dropped, the lucky guesses among them, so that the score of this model means little here."
         )
     else:
         lines.append(

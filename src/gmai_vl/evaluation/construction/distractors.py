@@ -1,8 +1,9 @@
 """Which labels are surely wrong answers to a question, by what the annotator could have said and did not."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from gmai_vl.evaluation.construction.subjects import Subject, labels_of
@@ -82,21 +83,20 @@ def may_be_true(label: Term, case: Case) -> bool:
     return any(may_come_with(label, other) for other in given)
 
 
+@lru_cache(maxsize=1 << 16)
 def names_of(label: Term) -> frozenset[str]:
     """Return all names of a label in both languages, in one letter case."""
     names = (label.en, label.zh, *synonyms(label, "en"), *synonyms(label, "zh"))
     return frozenset(" ".join(name.casefold().split()) for name in names if name)
 
 
-def distinct(labels: Iterable[Term], known: Sequence[Term] = ()) -> list[Term]:
-    """Return the labels without those that share a name with one before them, or with one of `known`."""
+def distinct(labels: Iterable[Term], known: Sequence[Term] = ()) -> Iterator[Term]:
+    """Yield the labels without those that share a name with one before them, or with one of `known`."""
     taken = {name for label in known for name in names_of(label)}
-    kept = []
     for label in labels:
         if not names_of(label) & taken:
-            kept.append(label)
+            yield label
             taken |= names_of(label)
-    return kept
 
 
 def _negatives(case: Case, branches: Branches) -> list[Term]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
 
 from gmai_vl.evaluation.construction.draw import line_width
 from gmai_vl.foundation import canonical_json, sha256_of_text
@@ -29,11 +31,15 @@ LARGEST_AREA = 0.9
 """Of a box, or of a mask, as a share of the image: a mark of everything marks nothing."""
 
 SMALLEST_FILL = 0.25
-"""Of a mask in its box: less is several pieces, or a thread, and the box then shows other things than its label."""
+"""Of a mask in its box: about a thread the box shows other things than its label."""
+
+MAIN_PIECE = 0.9
+"""Of a mask, in its largest connected piece: a box about two kidneys shows the spine."""
 
 TOO_SMALL = "region too small to be seen"
 TOO_LARGE = "region covers nearly the whole image"
 TOO_LOOSE = "box shows little of what it is about"
+SEVERAL = "box is about several pieces"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
@@ -123,10 +129,18 @@ def fault_of(finding: Finding, granularity: Granularity, case: Case) -> str | No
     if granularity == "box":
         if mask < SMALLEST_FILL * box:
             return TOO_LOOSE
+        if finding.mask is not None and _main_piece(finding.mask[y1:y2, x1:x2]) < MAIN_PIECE * mask:
+            return SEVERAL
         return TOO_LARGE if box > LARGEST_AREA * image else None
     if mask < SMALLEST_AREA * image:
         return TOO_SMALL
     return TOO_LARGE if mask > LARGEST_AREA * image else None
+
+
+def _main_piece(mask_HW: NDArray[np.bool_]) -> int:
+    """Return the pixels of the largest connected piece of a mask that is not empty."""
+    pieces_HW, _ = ndimage.label(mask_HW, np.ones((3, 3)))
+    return int(np.bincount(pieces_HW.ravel())[1:].max())
 
 
 def region_name(finding: Finding) -> str:
