@@ -87,10 +87,16 @@ def test_a_language_model_that_knows_no_conversations_is_told_in_one_line(own_pa
     settings = ModelSettings(vision=str(own_parts / "clip"), language=str(own_parts / "llama"))
     line = new_conversations(settings)
     assert line is not None and "\n" not in line
-    assert line.startswith(f"language {own_parts / 'llama'}: has no token <|im_start|>")
-    vlm = build_model(settings, seed=0)
-    vlm.processor.tokenizer.save_pretrained(own_parts / "llama")
+    assert line.startswith(f"language {own_parts / 'llama'}: has no chat template")
+    tokenizer = build_model(settings, seed=0).processor.tokenizer
+    tokenizer.save_pretrained(own_parts / "llama")
     assert new_conversations(settings) is None
+    (own_parts / "llama/chat_template.jinja").unlink()
+    assert "has no chat template" in new_conversations(settings)
+    _, other = tiny_language()
+    other.chat_template = "{{ messages[0].content }}"
+    other.save_pretrained(own_parts / "llama")
+    assert "has no token <|im_start|>" in new_conversations(settings)
     assert new_conversations(ModelSettings(preset="tiny")) is None
 
 

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from gmai_vl.foundation import UserError
-from gmai_vl.model.backbones import backbone_path
+from gmai_vl.model.backbones import BACKBONES, backbone_path
 from gmai_vl.model.chatml import END, IMAGE, START, prepare_tokenizer
 from gmai_vl.model.checkpoint import load_model
 from gmai_vl.model.efficientnet import EfficientNetLiteConfig
@@ -53,20 +53,25 @@ def build_model(settings: ModelSettings, *, seed: int) -> Vlm:
 
 
 def new_conversations(settings: ModelSettings) -> str | None:
-    """Return one line about a language model that has never seen conversations of our form; None where it may have.
+    """Return one line about a language model that was not taught conversations of our form; None where it was.
 
-    That is no mistake: it learns them where `language` is trained. Raises UserError where its tokenizer is not here.
+    That is one without a chat template, or without ChatML's tokens. It is no mistake: it learns them where `language`
+    is trained. Raises UserError where its tokenizer is not here.
     """
     chosen = chosen_parts(settings)
-    if chosen is None or chosen.language.startswith("random:"):
+    if chosen is None or chosen.language.startswith("random:") or chosen.language in BACKBONES:
         return None
     with quiet_loading():
-        known = _tokenizer(backbone_path(chosen.language), chosen.language).get_vocab()
-    if {START, END} <= known.keys():
+        tokenizer = _tokenizer(backbone_path(chosen.language), chosen.language)
+    if not tokenizer.chat_template:
+        lacking = "has no chat template"
+    elif not {START, END} <= tokenizer.get_vocab().keys():
+        lacking = f"has no token {START}"
+    else:
         return None
     return (
-        f"language {chosen.language}: has no token {START}, so it was not taught conversations in ChatML; it must "
-        "learn them in a stage that trains `language`, or name an instruct model that knows them"
+        f"language {chosen.language}: {lacking}, so it was not taught conversations in ChatML; it must learn them in a "
+        "stage that trains `language`, or name an instruct model that knows them"
     )
 
 

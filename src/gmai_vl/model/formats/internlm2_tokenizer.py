@@ -46,7 +46,10 @@ def convert_tokenizer(source: Path, target: Path) -> None:
     for token in added.values():
         (bpe.add_special_tokens if token.special else bpe.add_tokens)([token])
     named = {key: _content(told[key]) for key in _NAMED if told.get(key)}
-    PreTrainedTokenizerFast(tokenizer_object=bpe, **named).save_pretrained(target)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, **named)
+    if isinstance(told.get("chat_template"), str):
+        tokenizer.chat_template = told["chat_template"]
+    tokenizer.save_pretrained(target)
 
 
 def _model(file: Path) -> Any:
