@@ -85,3 +85,10 @@ def test_a_missing_file_is_named(tmp_path: Path, file: str, told: str) -> None:
     (tmp_path / file).write_bytes(b"\xff\xfe no such thing")
     with pytest.raises(UserError, match=f"{file}: is no"):
         convert_tokenizer(tmp_path, tmp_path)
+
+
+def test_its_chat_template_comes_along(tmp_path: Path) -> None:
+    for name, told in (("with", {"chat_template": "{{ messages }}"}), ("without", {})):
+        write_tokenizer(tmp_path / name, **told)
+        convert_tokenizer(tmp_path / name, tmp_path / name)
+        assert AutoTokenizer.from_pretrained(tmp_path / name).chat_template == told.get("chat_template")

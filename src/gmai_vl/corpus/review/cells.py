@@ -14,8 +14,9 @@ BOM = "\ufeff"
 """At the head of a file it tells Excel that this is UTF-8."""
 
 # A spreadsheet takes these for the beginning of a formula, full-width ones too where East Asian input is set up.
-_FORMULA = re.compile(r"^[\s\ufeff\u200b]*[=+\-@＝＋－＠\t\r]")
-_DEFUSED = re.compile(r"^'(?=[\s\ufeff\u200b]*[=+\-@＝＋－＠\t\r])")
+# One that already has an apostrophe before it gets another, so that taking one off gives every text back.
+_FORMULA = re.compile(r"^'*[\s\ufeff\u200b]*[=+\-@＝＋－＠\t\r]")
+_DEFUSED = re.compile(r"^'(?='*[\s\ufeff\u200b]*[=+\-@＝＋－＠\t\r])")
 
 
 def defused(text: str) -> str:
