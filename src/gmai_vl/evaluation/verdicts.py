@@ -14,7 +14,7 @@ VERDICTS = "verdicts.jsonl"
 """Name of the file in a run's folder."""
 
 
-class Verdict(Settings):
+class SavedVerdict(Settings):
     """One question of a run."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
@@ -36,8 +36,8 @@ class Verdict(Settings):
 class Paired:
     """Two runs over the same questions, in one order."""
 
-    one: tuple[Verdict, ...]
-    other: tuple[Verdict, ...]
+    one: tuple[SavedVerdict, ...]
+    other: tuple[SavedVerdict, ...]
 
 
 def write_verdicts(path: Path, judged: Sequence[Judged]) -> None:
@@ -45,10 +45,10 @@ def write_verdicts(path: Path, judged: Sequence[Judged]) -> None:
     write_text(path, "".join(canonical_json(_verdict(entry).model_dump()) + "\n" for entry in judged))
 
 
-def _verdict(entry: Judged) -> Verdict:
+def _verdict(entry: Judged) -> SavedVerdict:
     question = entry.question
     fields = {name: getattr(question, name) for name in FIELDS}
-    return Verdict(
+    return SavedVerdict(
         id=question.id,
         correct=entry.correct,
         unparsed=entry.unparsed,
@@ -58,17 +58,17 @@ def _verdict(entry: Judged) -> Verdict:
     )
 
 
-def read_verdicts(run: Path) -> dict[str, Verdict]:
+def read_verdicts(run: Path) -> dict[str, SavedVerdict]:
     """Return id -> verdict of a run's folder. Raises UserError where there are none, or a line is none."""
     path = run / VERDICTS
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         raise UserError(f"{path}: cannot be read; `gmai eval run` or `gmai eval score --out` writes it") from None
-    verdicts: dict[str, Verdict] = {}
+    verdicts: dict[str, SavedVerdict] = {}
     for number, line in enumerate(lines, start=1):
         try:
-            verdict = Verdict(**json.loads(line))
+            verdict = SavedVerdict(**json.loads(line))
         except (ValueError, TypeError, ValidationError):
             raise UserError(f"{path}:{number}: is no verdict; score the run anew") from None
         verdicts[verdict.id] = verdict
