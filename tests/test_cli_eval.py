@@ -116,3 +116,28 @@ def test_parse_needs_no_torch_and_bad_input_is_one_line_and_code_2(tmp_path):
     assert failed.returncode == 2
     assert len(failed.stderr.splitlines()) == 1
     assert "in.jsonl:1: " in failed.stderr
+
+
+def test_two_scores_are_compared_question_by_question(base, tmp_path):
+    right = reference(base)
+    first = min(right)
+    for name, responses in (("a", right), ("b", right | {first: "I cannot tell."})):
+        predictions = write_predictions(tmp_path / f"{name}.jsonl", responses)
+        asked = ("score", "--benchmark", "corpus", "--data", base / "corpus", "--predictions", predictions)
+        gmai_eval(*asked, "--out", tmp_path / name)
+        assert (tmp_path / name / "report.html").is_file()
+    gmai_eval("compare", tmp_path / "a", tmp_path / "b", "--by", "source", "--json", tmp_path / "c.json")
+    told = json.loads((tmp_path / "c.json").read_text())
+    assert (told["n"], told["only_a"], told["only_b"]) == (len(right), 1, 0)
+    assert sum(group["only_a"] for group in told["groups"].values()) == 1
+    with pytest.raises(UserError, match=r"verdicts\.jsonl: cannot be read"):
+        gmai_eval("compare", tmp_path / "a", tmp_path)
+
+
+def test_the_protocol_stands_by_the_score(base, tmp_path):
+    predictions = write_predictions(tmp_path / "p.jsonl", reference(base))
+    score = ("score", "--benchmark", "corpus", "--data", base / "corpus", "--predictions", predictions)
+    with pytest.raises(UserError, match="no protocol of that name; did you mean `mmmu`"):
+        gmai_eval(*score, "--protocol", "mmmmu")
+    with pytest.raises(UserError, match=r"has no rules for .* questions"):
+        gmai_eval(*score, "--protocol", "mmmu")
