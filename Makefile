@@ -3,6 +3,7 @@
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 SEED ?= 0
+WORKERS ?= 2
 BIN := .venv/bin
 
 .PHONY: install quickstart test test-all lint
@@ -21,10 +22,10 @@ quickstart: install
 	$(BIN)/gmai quickstart --seed $(SEED)
 
 test: install
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS)
 
 test-all: install
-	$(BIN)/pytest -m ''
+	$(BIN)/pytest -n $(WORKERS) -m ''
 
 lint: install
 	$(BIN)/ruff check .

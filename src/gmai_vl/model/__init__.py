@@ -1,5 +1,6 @@
 """The vision-language model: parts, presets, conversations as tokens, loss, generation, checkpoints."""
 
+from gmai_vl.model.asked import Request
 from gmai_vl.model.attention import SHORT_SEGMENT
 from gmai_vl.model.backbones import BACKBONES, Backbone, backbone_path, cache_folder, is_present, pull
 from gmai_vl.model.build import build_model, new_conversations
@@ -7,8 +8,9 @@ from gmai_vl.model.chatml import IGNORED, Batch, Encoded, collate, cut_to, encod
 from gmai_vl.model.checkpoint import load_model, save_model
 from gmai_vl.model.folder import atomic_folder
 from gmai_vl.model.formats.gguf_export import GgufFile, export_gguf
-from gmai_vl.model.generate import Request, generate
+from gmai_vl.model.generate import generate
 from gmai_vl.model.images import image_side, image_token_count, prepare_image
+from gmai_vl.model.likelihood import Weighing, mean_losses
 from gmai_vl.model.loss import answers, loss_sum, words_loss_sum
 from gmai_vl.model.outline import outline
 from gmai_vl.model.presets import PRESETS, ModelSettings, backbone_records
@@ -27,6 +29,7 @@ __all__ = [
     "ModelSettings",
     "Request",
     "Vlm",
+    "Weighing",
     "answers",
     "atomic_folder",
     "backbone_path",
@@ -46,6 +49,7 @@ __all__ = [
     "is_present",
     "load_model",
     "loss_sum",
+    "mean_losses",
     "new_conversations",
     "outline",
     "parts",

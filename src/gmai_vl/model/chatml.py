@@ -105,7 +105,7 @@ def encode_many(
         return [_encode_by_template(processor, turns, answer_only=answer_only) for turns in conversations]
     pieces = [list(_pieces(processor, turns, answer_only)) for turns in conversations]
     texts = list({what for conversation in pieces for what, _ in conversation if isinstance(what, str)})
-    tokens = dict(zip(texts, _text_tokens(processor, texts), strict=True))
+    tokens = dict(zip(texts, text_tokens(processor, texts), strict=True))
     image = [processor.image_token_id] * image_token_count(processor)
     encoded = []
     for conversation in pieces:
@@ -148,7 +148,7 @@ def encode_prompt(processor: LlavaProcessor, turns: Sequence[Turn]) -> Encoded:
         return _encode_by_template(processor, turns, asks=True)
     asked = encode(processor, turns)
     start = processor.tokenizer.convert_tokens_to_ids(START)
-    separator, header = _text_tokens(processor, ["\n", _header("assistant")])
+    separator, header = text_tokens(processor, ["\n", _header("assistant")])
     ids = asked.input_ids + (separator if turns else []) + [start, *header]
     return Encoded(ids, [IGNORED] * len(ids), asked.images)
 
@@ -199,7 +199,7 @@ def _header(role: str) -> str:
     return f"{role}\n"
 
 
-def _text_tokens(processor: LlavaProcessor, texts: list[str]) -> list[list[int]]:
+def text_tokens(processor: LlavaProcessor, texts: list[str]) -> list[list[int]]:
     """Tokenize texts as texts: `<|im_end|>` or `<image>` inside them are letters, never the special token."""
     if not texts:
         return []

@@ -1,45 +1,17 @@
 """Batched greedy generation: one pass over each distinct image and over what several prompts begin with."""
 
-# B requests of a batch · T tokens · P tokens of an image · D language width
+# B requests of a batch · T tokens · D language width
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
 
-from gmai_vl.model.chatml import Encoded, encode_prompt
-from gmai_vl.model.images import image_token_count, prepare_image
+from gmai_vl.model.asked import Request, answering, batches, hidden, image_features, opened, prepare
 from gmai_vl.model.vlm import Vlm
-from gmai_vl.records import Turn, pixel_sha256
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A conversation that waits for the assistant's next words."""
-
-    turns: tuple[Turn, ...]
-    images: tuple[NDArray[np.uint8], ...] = field(default=())
-    """Pixels [H, W] or [H, W, 3]; `ImageRef` in the turns counts into these."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Prompt:
-    """A request ready for the model."""
-
-    number: int
-    """Place of the request in the caller's order."""
-
-    input_ids: list[int]
-    images: tuple[str, ...]
-    """sha256 of the shown images, in reading order."""
-
-
-@torch.inference_mode()
 def generate(vlm: Vlm, requests: Sequence[Request], *, max_new_tokens: int, batch_size: int) -> list[str]:
     """Answer every request with its most likely words and return the answers in the order of the requests.
 
@@ -47,133 +19,36 @@ def generate(vlm: Vlm, requests: Sequence[Request], *, max_new_tokens: int, batc
     distinct images of one call are held in memory (P x D numbers each), so give many requests in several calls.
     Raises ValueError where a request shows an image that it does not bring.
     """
-    was_training = vlm.model.training
-    vlm.model.eval()
-    try:
-        prompts, pixels = _prepare(vlm, requests)
-        features = _image_features(vlm, pixels, batch_size)
-        often = Counter(prompt.images for prompt in prompts)
-        # Those about one image together, as they begin alike; others by length.
-        prompts.sort(key=lambda one: (one.images if often[one.images] > 1 else (), len(one.input_ids)))
-        answers: dict[int, str] = {}
-        for first in range(0, len(prompts), batch_size):
-            batch = prompts[first : first + batch_size]
-            answers |= dict(_answer(vlm, batch, features, max_new_tokens))
-    finally:
-        vlm.model.train(was_training)
-    return [answers[number] for number in range(len(requests))]
-
-
-def _prepare(vlm: Vlm, requests: Sequence[Request]) -> tuple[list[_Prompt], dict[str, NDArray[np.uint8]]]:
-    """Return the prompts and the distinct images that they show, by sha256."""
-    prompts = []
-    pixels: dict[str, NDArray[np.uint8]] = {}
-    for number, request in enumerate(requests):
-        encoded: Encoded = encode_prompt(vlm.processor, request.turns)
-        if encoded.images and max(encoded.images) >= len(request.images):
-            shown, given = max(encoded.images), len(request.images)
-            raise ValueError(f"request {number} shows image {shown}, {given} images were given")
-        names = [pixel_sha256(image) for image in request.images]
-        shown_names = tuple(names[index] for index in encoded.images)
-        pixels |= {names[index]: request.images[index] for index in encoded.images}
-        prompts.append(_Prompt(number, encoded.input_ids, shown_names))
-    return prompts, pixels
-
-
-def _image_features(vlm: Vlm, pixels: Mapping[str, NDArray[np.uint8]], batch_size: int) -> dict[str, Tensor]:
-    """Return sha256 -> projected features [P, D]."""
-    names = list(pixels)
-    features: dict[str, Tensor] = {}
-    for first in range(0, len(names), batch_size):
-        some = names[first : first + batch_size]
-        prepared = torch.stack([prepare_image(vlm.processor, pixels[name]) for name in some])
-        prepared = prepared.to(vlm.model.device, vlm.model.dtype)
-        features |= zip(some, vlm.model.get_image_features(pixel_values=prepared).pooler_output, strict=True)
-    return features
-
-
-def _answer(
-    vlm: Vlm, batch: Sequence[_Prompt], features: Mapping[str, Tensor], max_new_tokens: int
-) -> Iterator[tuple[int, str]]:
     tokenizer = vlm.processor.tokenizer
-    begun, mask_BT = _begun(vlm, batch, features)
-    if begun is not None:
-        batch = [_split(vlm, prompt)[1] for prompt in batch]
-    embeds_BTD, rest_BT = _left_padded(vlm, batch, features)
-    mask_BT = torch.cat([mask_BT, rest_BT], dim=1)
-    said = _greedy(vlm, embeds_BTD, mask_BT, begun, max_new_tokens, stop=tokenizer.eos_token_id)
-    for prompt, tokens in zip(batch, said, strict=True):
-        yield prompt.number, tokenizer.decode(tokens, skip_special_tokens=True).strip()
-
-
-def _begun(vlm: Vlm, batch: Sequence[_Prompt], features: Mapping[str, Tensor]) -> tuple[DynamicCache | None, Tensor]:
-    """Return keys and values of how the prompts begin, up to their first image, and the mask [B, T] of real tokens.
-
-    Prompts that begin alike share one pass. None, and no tokens, where no two of them do.
-    """
-    beginnings = [_split(vlm, prompt)[0] for prompt in batch]
-    distinct = {(tuple(prompt.input_ids), prompt.images): prompt for prompt in beginnings}
-    if len(distinct) == len(batch) or not all(prompt.input_ids for prompt in beginnings):
-        return None, torch.zeros((len(batch), 0), dtype=torch.long, device=vlm.model.device)
-    embeds_BTD, mask_BT = _left_padded(vlm, list(distinct.values()), features)
-    cache = DynamicCache(config=vlm.model.config.text_config)
-    _hidden(vlm, embeds_BTD, mask_BT, cache)
-    place_of = {key: place for place, key in enumerate(distinct)}
-    rows = torch.tensor([place_of[tuple(prompt.input_ids), prompt.images] for prompt in beginnings])
-    rows = rows.to(vlm.model.device)
-    cache.batch_select_indices(rows)
-    return cache, mask_BT[rows]
-
-
-def _split(vlm: Vlm, prompt: _Prompt) -> tuple[_Prompt, _Prompt]:
-    """Return a prompt up to the end of its first image or images in a row, and the rest; without one, all is rest."""
-    image = vlm.processor.image_token_id
-    if image not in prompt.input_ids or prompt.input_ids[-1] == image:
-        return replace(prompt, input_ids=[], images=()), prompt
-    first = prompt.input_ids.index(image)
-    end = next(at for at, token in enumerate(prompt.input_ids[first:], first) if token != image)
-    shown = (end - first) // image_token_count(vlm.processor)
-    begins = replace(prompt, input_ids=prompt.input_ids[:end], images=prompt.images[:shown])
-    return begins, replace(prompt, input_ids=prompt.input_ids[end:], images=prompt.images[shown:])
-
-
-def _left_padded(vlm: Vlm, batch: Sequence[_Prompt], features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Return embeddings [B, T, D] with image features in place, and the mask [B, T] of real tokens."""
-    device = vlm.model.device
-    longest = max(len(prompt.input_ids) for prompt in batch)
-    ids_BT = torch.full((len(batch), longest), vlm.processor.tokenizer.pad_token_id)
-    mask_BT = torch.zeros_like(ids_BT)
-    for row, prompt in enumerate(batch):
-        ids_BT[row, longest - len(prompt.input_ids) :] = torch.tensor(prompt.input_ids)
-        mask_BT[row, longest - len(prompt.input_ids) :] = 1
-    ids_BT, mask_BT = ids_BT.to(device), mask_BT.to(device)
-    embeds_BTD = vlm.model.get_input_embeddings()(ids_BT)
-    shown = [features[name] for prompt in batch for name in prompt.images]
-    if shown:
-        is_image_BT = ids_BT == vlm.processor.image_token_id
-        embeds_BTD = embeds_BTD.masked_scatter(is_image_BT[..., None], torch.cat(shown).to(embeds_BTD.dtype))
-    return embeds_BTD, mask_BT
+    answers: dict[int, str] = {}
+    with answering(vlm):
+        prompts, pixels = prepare(vlm, requests)
+        features = image_features(vlm, pixels, batch_size)
+        for batch in batches(prompts, batch_size):
+            said = _greedy(vlm, *opened(vlm, batch, features), max_new_tokens, stop=tokenizer.eos_token_id)
+            for prompt, tokens in zip(batch, said, strict=True):
+                answers[prompt.number] = tokenizer.decode(tokens, skip_special_tokens=True).strip()
+    return [answers[number] for number in range(len(requests))]
 
 
 def _greedy(
     vlm: Vlm,
     embeds_BTD: Tensor,
     mask_BT: Tensor,
-    cache: DynamicCache | None,
+    cache: DynamicCache,
     max_new_tokens: int,
     *,
     stop: int,
 ) -> list[list[int]]:
     """Return the new tokens of every row, without the stop token. A finished row leaves the batch at once.
 
-    `cache` holds what the rows begin with; `mask_BT` is of that and of the embeddings.
+    `cache` holds what was read of the rows before; `mask_BT` is of that and of the embeddings.
     """
     model = vlm.model
-    cache = DynamicCache(config=model.config.text_config) if cache is None else cache
     said: list[list[int]] = [[] for _ in range(len(embeds_BTD))]
     alive = torch.arange(len(embeds_BTD), device=embeds_BTD.device)
     for _ in range(max_new_tokens):
-        chosen_B = model.lm_head(_hidden(vlm, embeds_BTD, mask_BT, cache)[:, -1]).argmax(dim=-1)
+        chosen_B = model.lm_head(hidden(vlm, embeds_BTD, mask_BT, cache)[:, -1]).argmax(dim=-1)
         going_B = chosen_B != stop
         if not going_B.all():
             keep = going_B.nonzero()[:, 0]
@@ -186,16 +61,3 @@ def _greedy(
         embeds_BTD = model.get_input_embeddings()(chosen_B[:, None])
         mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(mask_BT), 1)], dim=1)
     return said
-
-
-def _hidden(vlm: Vlm, embeds_BTD: Tensor, mask_BT: Tensor, cache: DynamicCache) -> Tensor:
-    """Return the last hidden states [B, T, D] of embeddings that go on from a cache, which takes them in."""
-    place_BT = (mask_BT.cumsum(dim=1) - 1).clamp(min=0)[:, -embeds_BTD.shape[1] :]
-    hidden_BTD: Tensor = vlm.model.model.language_model(
-        inputs_embeds=embeds_BTD,
-        attention_mask=mask_BT,
-        position_ids=place_BT,
-        past_key_values=cache,
-        use_cache=True,
-    ).last_hidden_state
-    return hidden_BTD

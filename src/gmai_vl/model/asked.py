@@ -1,0 +1,166 @@
+"""What is asked of a model, made ready: tokens, features of each distinct image, what several prompts begin with."""
+
+# B requests of a batch · T tokens · P tokens of an image · D language width
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import DynamicCache
+
+from gmai_vl.model.chatml import Encoded, encode_prompt
+from gmai_vl.model.images import image_token_count, prepare_image
+from gmai_vl.model.vlm import Vlm
+from gmai_vl.records import Turn, pixel_sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A conversation that waits for the assistant's next words."""
+
+    turns: tuple[Turn, ...]
+    images: tuple[NDArray[np.uint8], ...] = field(default=())
+    """Pixels [H, W] or [H, W, 3]; `ImageRef` in the turns counts into these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A request ready for the model."""
+
+    number: int
+    """Place of the request in the caller's order."""
+
+    input_ids: list[int]
+    images: tuple[str, ...]
+    """sha256 of the shown images, in reading order."""
+
+
+@contextmanager
+def answering(vlm: Vlm) -> Iterator[None]:
+    """Put a model into its state for answering, and give it back its own."""
+    was_training = vlm.model.training
+    vlm.model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        vlm.model.train(was_training)
+
+
+def prepare(vlm: Vlm, requests: Sequence[Request]) -> tuple[list[Prompt], dict[str, NDArray[np.uint8]]]:
+    """Return the prompts and the distinct images that they show, by sha256."""
+    prompts = []
+    pixels: dict[str, NDArray[np.uint8]] = {}
+    for number, request in enumerate(requests):
+        encoded: Encoded = encode_prompt(vlm.processor, request.turns)
+        if encoded.images and max(encoded.images) >= len(request.images):
+            shown, given = max(encoded.images), len(request.images)
+            raise ValueError(f"request {number} shows image {shown}, {given} images were given")
+        names = [pixel_sha256(image) for image in request.images]
+        shown_names = tuple(names[index] for index in encoded.images)
+        pixels |= {names[index]: request.images[index] for index in encoded.images}
+        prompts.append(Prompt(number, encoded.input_ids, shown_names))
+    return prompts, pixels
+
+
+def image_features(vlm: Vlm, pixels: Mapping[str, NDArray[np.uint8]], batch_size: int) -> dict[str, Tensor]:
+    """Return sha256 -> projected features [P, D]."""
+    names = list(pixels)
+    features: dict[str, Tensor] = {}
+    for first in range(0, len(names), batch_size):
+        some = names[first : first + batch_size]
+        prepared = torch.stack([prepare_image(vlm.processor, pixels[name]) for name in some])
+        prepared = prepared.to(vlm.model.device, vlm.model.dtype)
+        features |= zip(some, vlm.model.get_image_features(pixel_values=prepared).pooler_output, strict=True)
+    return features
+
+
+def batches(prompts: Sequence[Prompt], size: int) -> Iterator[list[Prompt]]:
+    """Yield the prompts in batches: those about one image together, as they begin alike; others by length."""
+    often = Counter(prompt.images for prompt in prompts)
+    ordered = sorted(prompts, key=lambda one: (one.images if often[one.images] > 1 else (), len(one.input_ids)))
+    for first in range(0, len(ordered), size):
+        yield ordered[first : first + size]
+
+
+def opened(vlm: Vlm, batch: Sequence[Prompt], features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, DynamicCache]:
+    """Return what the model has still to read of prompts, embeddings [B, T, D], and what it has read, in a cache.
+
+    Read is how the prompts begin, where several begin alike, once for each beginning. Between them the mask [B, T] of
+    real tokens, of both together.
+    """
+    cache, read_BT = _beginnings(vlm, batch, features)
+    if cache is not None:
+        batch = [_split(vlm, prompt)[1] for prompt in batch]
+    embeds_BTD, rest_BT = _left_padded(vlm, batch, features)
+    mask_BT = torch.cat([read_BT, rest_BT], dim=1)
+    return embeds_BTD, mask_BT, DynamicCache(config=vlm.model.config.text_config) if cache is None else cache
+
+
+def _beginnings(
+    vlm: Vlm, batch: Sequence[Prompt], features: Mapping[str, Tensor]
+) -> tuple[DynamicCache | None, Tensor]:
+    """Return keys and values of how the prompts begin, up to their first image, and the mask [B, T] of real tokens.
+
+    Prompts that begin alike share one pass. None, and no tokens, where no two of them do.
+    """
+    beginnings = [_split(vlm, prompt)[0] for prompt in batch]
+    distinct = {(tuple(prompt.input_ids), prompt.images): prompt for prompt in beginnings}
+    if len(distinct) == len(batch) or not all(prompt.input_ids for prompt in beginnings):
+        return None, torch.zeros((len(batch), 0), dtype=torch.long, device=vlm.model.device)
+    embeds_BTD, mask_BT = _left_padded(vlm, list(distinct.values()), features)
+    cache = DynamicCache(config=vlm.model.config.text_config)
+    hidden(vlm, embeds_BTD, mask_BT, cache)
+    place_of = {key: place for place, key in enumerate(distinct)}
+    rows = torch.tensor([place_of[tuple(prompt.input_ids), prompt.images] for prompt in beginnings])
+    rows = rows.to(vlm.model.device)
+    cache.batch_select_indices(rows)
+    return cache, mask_BT[rows]
+
+
+def _split(vlm: Vlm, prompt: Prompt) -> tuple[Prompt, Prompt]:
+    """Return a prompt up to the end of its first image or images in a row, and the rest; without one, all is rest."""
+    image = vlm.processor.image_token_id
+    if image not in prompt.input_ids or prompt.input_ids[-1] == image:
+        return replace(prompt, input_ids=[], images=()), prompt
+    first = prompt.input_ids.index(image)
+    end = next(at for at, token in enumerate(prompt.input_ids[first:], first) if token != image)
+    shown = (end - first) // image_token_count(vlm.processor)
+    begins = replace(prompt, input_ids=prompt.input_ids[:end], images=prompt.images[:shown])
+    return begins, replace(prompt, input_ids=prompt.input_ids[end:], images=prompt.images[shown:])
+
+
+def _left_padded(vlm: Vlm, batch: Sequence[Prompt], features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return embeddings [B, T, D] with image features in place, and the mask [B, T] of real tokens."""
+    device = vlm.model.device
+    longest = max(len(prompt.input_ids) for prompt in batch)
+    ids_BT = torch.full((len(batch), longest), vlm.processor.tokenizer.pad_token_id)
+    mask_BT = torch.zeros_like(ids_BT)
+    for row, prompt in enumerate(batch):
+        ids_BT[row, longest - len(prompt.input_ids) :] = torch.tensor(prompt.input_ids)
+        mask_BT[row, longest - len(prompt.input_ids) :] = 1
+    ids_BT, mask_BT = ids_BT.to(device), mask_BT.to(device)
+    embeds_BTD = vlm.model.get_input_embeddings()(ids_BT)
+    shown = [features[name] for prompt in batch for name in prompt.images]
+    if shown:
+        is_image_BT = ids_BT == vlm.processor.image_token_id
+        embeds_BTD = embeds_BTD.masked_scatter(is_image_BT[..., None], torch.cat(shown).to(embeds_BTD.dtype))
+    return embeds_BTD, mask_BT
+
+
+def hidden(vlm: Vlm, embeds_BTD: Tensor, mask_BT: Tensor, cache: DynamicCache) -> Tensor:
+    """Return the last hidden states [B, T, D] of embeddings that go on from a cache, which takes them in."""
+    place_BT = (mask_BT.cumsum(dim=1) - 1).clamp(min=0)[:, -embeds_BTD.shape[1] :]
+    hidden_BTD: Tensor = vlm.model.model.language_model(
+        inputs_embeds=embeds_BTD,
+        attention_mask=mask_BT,
+        position_ids=place_BT,
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state
+    return hidden_BTD
