@@ -17,8 +17,10 @@ STAGES = {letter: f"stage {number}" for number, letter in enumerate("ABCDEFGHI",
 LUNGS = {"A": "lung", "B": "left lung", "C": "right lung", "D": "heart"}
 TWICE = {"A": "cyst", "B": "mass", "C": "cyst", "D": "normal"}
 ORGANS = {"A": "liver", "B": "kidney", "C": "Bladder"}
+BLOOD = {"A": "B", "B": "A", "C": "AB", "D": "0"}
 
 FIRST_DRAW = Random(42).choice("ABCD")
+FIRST_OF_SEED_0 = Random(0).choice("ABCD")
 
 # protocol -> (rule, options, gold, response, choice, correct, guessed)
 TABLES = {
@@ -61,10 +63,14 @@ TABLES = {
         ("of the last cue", SCANS, "D", "Answer: A\nAnswer: D", "D", True, False),
         ("of the last cue in a dress", SCANS, "D", "Answer: **C**\nAnswer: **D**", "D", True, False),
         ("a letter inside a word", SCANS, "A", "Answer: CT", "C", False, False),
-        ("letters of two options: as mmmu", SCANS, "B", "Answer: A (B)", "B", True, False),
-        ("none behind the cue: as mmmu", SCANS, "B", "(B)\nAnswer: see there", "B", True, False),
+        ("letters of two options: by form", SCANS, "B", "Answer: A (B)", "B", True, False),
+        ("none behind the cue: by form", SCANS, "B", "(B)\nAnswer: see there", "B", True, False),
         ("the cue in lower case is none", SCANS, "A", "answer: B.", "B", False, False),
-        ("no cue: as mmmu", SCANS, "C", "Option C it is", "C", True, False),
+        ("no cue: by form", SCANS, "C", "Option C it is", "C", True, False),
+        ("no cue: a blank behind is enough", SCANS, "D", "my choice:D okay", "D", True, False),
+        ("no cue: a letter before a dot", SCANS, "B", "B.MRI", "B", True, False),
+        ("no cue: of several the one between blanks", STAGES, "B", "B or MRI", "B", True, False),
+        ("no cue: none between blanks, the first option", SCANS, "B", "xB or xC then", "B", True, False),
         ("no cue: no letter inside a word", SCANS, "A", "CT", FIRST_DRAW, True, True),
         ("no cue, no letter: drawn", SCANS, "A", "no idea", FIRST_DRAW, True, True),
     ],
@@ -75,18 +81,27 @@ TABLES = {
         ("a letter before a dot", SCANS, "B", "B.MRI", "B", True, False),
         ("a letter before a dot and a text", SCANS, "B", "B. MRI", "B", True, False),
         ("a blank before a dot", SCANS, "C", "B. or C then", "C", True, False),
+        ("of several the one between blanks", STAGES, "B", "B or MRI", "B", True, False),
+        ("of several the last between blanks", SCANS, "D", "A or D", "D", True, False),
+        ("none of several between blanks: the first option", SCANS, "B", "xB or xC then", "B", True, False),
+        ("several before dots: the first option", SCANS, "B", "B.1, C.2", "B", True, False),
         ("a text in more than five words", SCANS, "B", "this looks like an mri scan", "B", True, False),
-        ("nothing: a random letter", SCANS, "A", "no idea", FIRST_DRAW, True, True),
+        ("nothing: a random letter", SCANS, FIRST_OF_SEED_0, "no idea", FIRST_OF_SEED_0, True, True),
     ],
     "vlmevalkit": [
         ("a refusal is Z", SCANS, "A", "Cannot determine the answer", "Z", False, False),
-        ("a refusal outranks a letter", SCANS, "A", "Sorry, I can't help with images like this. A", "Z", False, False),
+        ("a refusal outranks a letter", SCANS, "A", "I'm sorry, but without the image provided: A", "Z", False, False),
+        ("another refusal is none", SCANS, "A", "Sorry, I can't help with images like this. A", "A", True, False),
+        ("a refusal in other case is none", SCANS, "A", "I cannot determine the answer: A", "A", True, False),
+        ("a failed call has no letter", SCANS, "B", "Failed to obtain answer via API: B", "Z", False, False),
+        ("a failed call has a text", SCANS, "B", "Failed to obtain answer via API: MRI", "B", True, False),
         ("marks become blanks", SCANS, "B", "**(B)**: MRI", "B", True, False),
         ("braces become blanks", SCANS, "B", "{B}", "B", True, False),
         ("quotation marks stay", SCANS, "B", "'B'", "Z", False, False),
-        ("a letter among the last five words", SCANS, "B", "It is B for these four reasons", "B", True, False),
-        ("a letter before the last five words", SCANS, "B", "B for these very good reasons", "Z", False, False),
-        ("the article as a letter", SCANS, "B", "A scan of MRI type", "A", False, False),
+        ("a letter among the last four words", SCANS, "B", "It is B for these three", "B", True, False),
+        ("a letter before the last four words", SCANS, "B", "It is B for these four reasons", "Z", False, False),
+        ("the first occurrence of a letter counts", SCANS, "B", "B, as it is plain to see: B", "Z", False, False),
+        ("the article as a letter", SCANS, "B", "A scan of MRI", "A", False, False),
         ("two letters are none", SCANS, "B", "A or B", "Z", False, False),
         ("two letters, and a cue", SCANS, "B", "Not A: the answer is B", "B", True, False),
         ("the same letter twice is one", SCANS, "B", "B, so B", "B", True, False),
@@ -96,7 +111,10 @@ TABLES = {
         ("the letter may go on", SCANS, "A", "The answer is bone, for we see A and C", "B", False, False),
         ("the cue ends at D", STAGES, "E", "The answer is E, as A and B and C and D fail", "Z", False, False),
         ("E without the cue", STAGES, "E", "E", "E", True, False),
-        ("the cue knows D without an option D", ORGANS, "A", "The answer is D", "D", False, False),
+        ("the cue in two lines", SCANS, "B", "The answer\nis B, as A and C fail", "B", True, False),
+        ("the cue before many stars", SCANS, "B", "The answer is ***B***, as A and C fail", "B", True, False),
+        ("the cue knows no D without an option D", ORGANS, "A", "The answer is D", "Z", False, False),
+        ("a text behind a cue that fails", ORGANS, "A", "The answer is D, liver", "A", True, False),
         ("the only text", SCANS, "B", "it is mri", "B", True, False),
         ("two texts", LUNGS, "B", "left lung", "Z", False, False),
         ("a text in a long response", SCANS, "B", "the picture that you see here must be mri", "Z", False, False),
@@ -106,16 +124,26 @@ TABLES = {
         ("a letter in either case", SCANS, "B", "b", "B", True, False),
         ("a letter as the first paragraph", SCANS, "B", "B\n\nThe answer is often C.", "B", True, False),
         ("a letter as the last paragraph", SCANS, "B", "Answer: see below.\n\nB", "B", True, False),
+        ("the last paragraph before its dot", SCANS, "B", "It is written below.\n\nB. MRI", "B", True, False),
+        ("a paragraph with a blank is no letter", SCANS, "D", " B\n\nIt is C.", "D", True, True),
         ("a box", SCANS, "C", r"So \boxed{C} it is", "C", True, False),
+        ("the last box", SCANS, "B", r"\boxed{A}, no: \boxed{B}", "B", True, False),
+        ("the word boxed without a box hides all", SCANS, "D", "The boxed region:B", "D", True, True),
         ("a tag", SCANS, "C", "<think>A</think><answer> C </answer>", "C", True, False),
+        ("two tags are one text", SCANS, "A", "<answer>B</answer><answer>C</answer>", "A", True, True),
+        ("a box before a tag", SCANS, "A", r"<answer>B</answer> \boxed{A}", "A", True, False),
         ("behind the last cue", SCANS, "D", "The answer is A. No, the answer is D", "D", True, False),
-        ("a Chinese cue", SCANS, "D", "答案：D", "D", True, False),
+        ("a Chinese cue", SCANS, "D", "答案:D", "D", True, False),
+        ("a full-width colon is no cue", SCANS, "D", "答案：D", "D", True, True),
+        ("a cue in stars", SCANS, "B", "It is not A. **Answer:** B", "B", True, False),
         ("final answer", SCANS, "D", "Final answer D", "D", True, False),
         ("before the first dot", SCANS, "B", "B. MRI", "B", True, False),
-        ("behind the last colon", SCANS, "B", "Choice: maybe: B", "B", True, False),
+        ("behind the last colon", SCANS, "B", "Choice: maybe:B", "B", True, False),
+        ("a blank behind the colon stays", SCANS, "A", "Choice: B", "A", True, True),
         ("the text of an option", SCANS, "C", "X-RAY.", "C", True, False),
         ("a text that two options have, the gold one", TWICE, "C", "cyst", "C", True, False),
         ("a text that two options have", TWICE, "B", "cyst", "A", False, False),
+        ("a letter whose text is the gold letter", BLOOD, "B", "A", "A", True, False),
         ("the most similar option", SCANS, "D", "ultrasonography", "D", True, True),
         ("a refusal", ORGANS, "A", "I cannot say", "B", False, True),  # i, n, y in common; else one letter
         ("nothing: the first option", SCANS, "A", "", "A", True, True),
@@ -129,9 +157,10 @@ TABLES = {
         ("behind a star", SCANS, "B", "**B** it is", "B", True, False),
         ("behind a bracket", SCANS, "B", "option (B)", "B", True, False),
         ("behind a quotation mark", SCANS, "B", 'option "B"', "B", True, False),
-        ("lower case stays", SCANS, "B", "(b) MRI", "b", True, False),
+        ("behind any mark", SCANS, "B", "3-D MRI", "D", False, False),
+        ("lower case stays and is wrong", SCANS, "B", "(b) MRI", "b", False, False),
         ("the first of several", SCANS, "A", "A, not B", "A", True, False),
-        ("small a behind a bracket", SCANS, "A", "(a)", "a", True, False),
+        ("small a behind a bracket", SCANS, "A", "(a)", "a", False, False),
         ("articles are skipped", SCANS, "B", "A scan and a letter, B", "B", True, False),
         ("the pronoun is option I", SCANS, "B", "I see B", "I", False, False),
         ("the pronoun is right for I", STAGES, "I", "I cannot tell", "I", True, False),
@@ -141,6 +170,8 @@ TABLES = {
         ("the text that comes last", SCANS, "B", "not ultrasound, so mri", "B", True, False),
         ("a text by its last occurrence", SCANS, "D", "ultrasound, not mri: ultrasound", "D", True, False),
         ("the most similar option", SCANS, "D", "ultrasonography", "D", True, True),
+        ("of equally similar options the last", TWICE, "C", "cyt", "C", True, True),
+        ("nothing: the last option", SCANS, "D", "", "D", True, True),
     ],
     "omnimedvqa-difflib": [
         ("the same text", SCANS, "B", "MRI", "B", True, False),
@@ -151,6 +182,11 @@ TABLES = {
         ("nothing is similar", SCANS, "B", "q", None, False, False),
         ("nothing is said", SCANS, "A", "", None, False, False),
         ("case is a difference", {"A": "CT", "B": "fact"}, "A", "ct", "B", False, False),
+    ],
+    "omnimedvqa-prefix": [
+        ("the option of the smallest loss", SCANS, "B", "B", "B", True, False),
+        ("another option", SCANS, "B", "C", "C", False, False),
+        ("equal texts are right in both places", TWICE, "C", "A", "A", True, False),
     ],
 }
 
@@ -190,18 +226,18 @@ def test_protocols_have_their_names_and_sources():
     assert all(protocol.source and protocol.about and "\n" not in protocol.about for protocol in PROTOCOLS.values())
 
 
-DRAWING = ("mmmu", "mmmu-pro", "lmms-eval")
+DRAWING = {"mmmu": 42, "mmmu-pro": 42, "lmms-eval": 0}  # protocol -> seed
 
 
-@pytest.mark.parametrize("protocol", DRAWING)
+@pytest.mark.parametrize(("protocol", "seed"), DRAWING.items())
 @given(st.lists(st.tuples(st.integers(2, 6), st.booleans()), max_size=30))
-def test_only_failures_draw_and_all_draws_come_from_one_generator(protocol, items):
+def test_only_failures_draw_and_all_draws_come_from_one_generator(protocol, seed, items):
     questions = [
         question(number, options=dict(list(STAGES.items())[:count]), answer="A")
         for number, (count, _) in enumerate(items)
     ]
     responses = {one.id: "(B)" if found else "" for one, (_, found) in zip(questions, items, strict=True)}
-    generator = Random(42)
+    generator = Random(seed)
     expected = ["B" if found else generator.choice("ABCDEF"[:count]) for count, found in items]
     for _ in range(2):  # and a second run begins anew
         assert choices(protocol, questions, responses) == expected
@@ -243,6 +279,24 @@ def test_medevalkit_on_omnimedvqa_compares_with_letter_and_text():
     assert not judged("medevalkit", "B. MRI", SCANS, "B", id="omnimedvqa-ACRIMA_0000").guessed
 
 
+@pytest.mark.parametrize("source", ["pmc-vqa", "pmc-vqa-2", "medxpertqa-mm"])
+def test_medevalkit_compares_with_the_labels_that_options_carry(source):
+    verdict = judged("medevalkit", "MRI", SCANS, "B", source=source)
+    assert (verdict.choice, verdict.correct, verdict.guessed) == ("B", True, True)
+
+
+@pytest.mark.parametrize(
+    ("source", "response", "correct"), [("omnimedvqa", "A", False), ("omnimedvqa", "C", True), ("s", "A", True)]
+)
+def test_medevalkit_on_omnimedvqa_knows_the_last_of_equal_options_alone(source, response, correct):
+    assert judged("medevalkit", response, TWICE, "A", source=source).correct == correct
+
+
+@pytest.mark.parametrize(("source", "choice"), [("omnimedvqa", "B"), ("medxpertqa-mm", "B"), ("pmc-vqa", "A")])
+def test_medevalkit_takes_a_tag_before_a_box_on_two_sets(source, choice):
+    assert judged("medevalkit", r"\boxed{A} <answer>B</answer>", SCANS, "B", source=source).choice == choice
+
+
 @pytest.mark.parametrize(
     ("response", "choice", "guessed"),
     [
@@ -250,6 +304,10 @@ def test_medevalkit_on_omnimedvqa_compares_with_letter_and_text():
         (r"(A)? No: \boxed{ (C) }", "C", False),
         ("(A) then (B)", "B", False),
         ("b", FIRST_DRAW, True),
+        (r"\boxed{A} <answer>B</answer>", "B", False),
+        (r"<answer>\boxed{A}, no: \boxed{B}</answer>", "B", False),
+        (" B\n", "B", False),
+        (r"B is it: \boxed{C", FIRST_DRAW, True),
     ],
 )
 def test_medevalkit_on_mmmu_unwraps_and_goes_on_as_mmmu(response, choice, guessed):

@@ -26,6 +26,11 @@ CLOSED = {
         ("正常 is yes", "正常", "是", "yes", True),
         ("正常 is yes whatever is asked", "Yes", "正常", "yes", True),
         ("异常 is no", "异常", "不是", "no", True),
+        ("true is yes", "Yes", "True", "yes", True),
+        ("nope is no", "No", "nope", "no", True),
+        ("能 for 可以", "可以", "能", "yes", True),
+        ("无 for 没有", "没有", "无", "no", True),
+        ("不正常 is no", "No", "不正常", "no", True),
         ("another word", "Lung", "lung", None, True),
         ("nothing", "Yes", "...", None, False),
     ],
@@ -37,9 +42,13 @@ CLOSED = {
         ("both", "no", "No, the eyes are fine", None, False),
         ("neither", "yes", "There is", None, False),
         ("the gold in upper case", "Yes", "yes, it is", "yes", True),
-        ("another gold, dots and newlines apart", "left", "Left.\n", None, True),
+        ("behind the last cue", "yes", "There is no doubt: the answer is yes", "yes", True),
+        ("in a tag", "yes", "No? <answer>Yes</answer>", "yes", True),
+        ("in the last box", "yes", r"\boxed{no}, no: \boxed{yes}", "yes", True),
+        ("the word boxed without a box hides all", "no", "No boxed area", None, False),
+        ("another gold, case and blanks apart", "left", " Left\n", None, True),
+        ("another gold with a dot", "left", "Left.", None, False),
         ("another gold, in a sentence", "left", "on the left", None, False),
-        ("newlines are removed, not replaced", "left lung", "left \nlung", None, True),
     ],
     "llava-med": [
         ("yes", "yes", "Yes, there is.", "yes", True),
@@ -60,8 +69,8 @@ CLOSED = {
         ("normal holds no word no", "no", "normal", None, False),
         ("the wrong one", "no", "yes", "yes", False),
         ("neither", "yes", "perhaps", None, False),
-        ("half of another gold", "left lung", "left", None, True),
-        ("a third of another gold", "left lower lobe", "left", None, False),
+        ("half of another gold, judged as an open answer", "left lung", "left", None, False),
+        ("three quarters of another gold", "left lower lobe mass", "left lower lobe", None, True),
     ],
 }
 
@@ -84,6 +93,10 @@ OPEN = {
         ("a cue needs a blank", "mass", "mass is", True, 1),
         ("a line each", "liver", "the organ is liver\nthe side is right", True, 1),
         ("a line without a cue is left out", "liver", "liver\nthe side is right", False, 0),
+        ("a cue at the end of a line clears its tail", "liver", "so the liver is \nthe side is right", False, 0),
+        ("a cue behind a cleared tail counts", "liver", "final liver is \nthe side is right", True, 1),
+        ("a tail of one mark is none", "pneumonia", "pneumonia is :", True, 1),
+        ("a tail of stars is one", "pneumonia", "pneumonia is **", False, 0),
         ("dots part no sentences", "liver", "The organ is liver. The side is right", False, 0),
         ("equals in the last line", "mass", "mass = 12", False, 0),
         ("no equals in an earlier line", "mass", "mass = 12\nthat was all", True, 1),
@@ -100,6 +113,14 @@ OPEN = {
         ("minus", "-3", "it was -3 degrees", True, 1),
         ("half", "0.5", "some .5 ml", True, 1),
         ("no part of a longer number", "1", "11 lesions", False, 0),
+        ("a unit at a whole number hides it", "50", "about 50mg", False, 0),
+        ("a unit at a decimal number does not", "2.5", "about 2.5mg", True, 1),
+        ("a comma behind a number hides it", "3", "3, 4 lesions", False, 0),
+        ("before a comma a decimal number is a whole one", "2", "2.5, about", True, 1),
+        ("before a comma a decimal number is not itself", "2.5", "2.5, about", False, 0),
+        ("thousands lose their decimals", "1234", "about 1,234.5 cells", True, 1),
+        ("decimals of thousands go with the last three digits", "234.5", "about 1,234.5 cells", True, 1),
+        ("a negative exponent is a number", "-2", "p of 5e-2 here", True, 1),
         ("number words are none", "2", "two", False, 0),
         ("a number in a tail", "2", "there is 2 of them", True, 1),
         ("no number before a tail", "2", "2 of them is enough", False, 0),
@@ -110,6 +131,11 @@ OPEN = {
         ("Chinese parentheses", "肝脏（右）", "肝脏", True, 1),
         ("Chinese punctuation", "肝脏、心脏", "肝脏，心脏。", True, 1),
         ("spellings of x-ray", "X-Ray", "Xray", True, 1),
+        ("spellings of x-ray within more words", "chest x-ray", "chest xray", False, 0),
+        ("punctuation parts words", "heart/liver", "heart liver", True, 1),
+        ("parentheses part words", "right(upper)lung", "right lung", True, 1),
+        ("parentheses end at the first", "lung (a (b) c)", "lung c", True, 1),
+        ("marks that are not listed stay", "liver", "“liver”", False, 0),
         ("the order of lists", "Liver, Heart", "Heart, Liver", False, 0),
         ("not more than the answer", "liver", "the liver", False, 0),
     ],
@@ -117,13 +143,19 @@ OPEN = {
         ("the text", "Transformation", "transformation", True, 1),
         ("the article is A", "Transformation", "A lesion", True, 1),
         ("the letter of the gold answer", "Transformation", "A", True, 1),
-        ("the gold answer itself is B", "B", "B", False, 0),
+        ("a gold answer B makes B right", "B", "B", True, 1),
+        ("a gold answer B makes other answers right", "B", "other answers", True, 1),
+        ("a gold answer C is never met", "C", "C", False, 0),
         ("other answers", "Transformation", "other answers", False, 0),
         ("another text", "Transformation", "growth", False, 0),
         ("a text in a long response", "liver", "The organ that is shown here must be the liver", False, 0),
     ],
     "medevalkit": [
-        ("equal", "Left lung", "left lung.", True, 1),
+        ("equal", "Left lung", " left lung\n", True, 1),
+        ("a dot is a difference", "left lung", "left lung.", False, 0.5),
+        ("behind a cue", "left lung", "Answer:left lung", True, 1),
+        ("a blank behind a cue is a difference", "left lung", "Answer: left lung", False, 1),
+        ("in a box", "left lung", r"It is \boxed{left lung}.", True, 1),
         ("F1 is the recall: a word too many", "left lung", "the left lung", False, 1),
         ("F1 is the recall: half", "left lung", "the left one here", False, 0.5),
         ("words count once", "no no mass", "no no no", False, 0.5),
@@ -132,10 +164,19 @@ OPEN = {
     "llava-med": [
         ("all words", "left lung", "It is in the left lung.", True, 1),
         ("half of the words", "left lung", "right lung", False, 0.5),
-        ("as often as they stand", "lung and lung", "lung", False, 1 / 3),
+        ("a word is wanted as often as it is said", "lung and lung", "lung", False, 0.5),
+        ("a word that is said twice counts twice", "lung mass", "lung lung", False, 2 / 3),
         ("articles", "the mass", "mass", True, 1),
         ("number words", "2", "two", True, 1),
         ("contractions", "it isn't seen", "it isnt seen", True, 1),
+        ("contractions of other words", "what're they", "whatre they", True, 1),
+        ("a colon is no punctuation", "liver", "organ:liver", False, 0),
+        ("a sign of per cent is no punctuation", "50", "50%", False, 0),
+        ("an apostrophe is no punctuation", "mass", "'mass'", False, 0),
+        ("a mark beside a blank parts nowhere", "x ray", "x-ray - seen", False, 0),
+        ("the first 64 dots go", "lung", "so. " * 63 + "lung.", True, 1),
+        ("the 65th dot stays", "lung", "so. " * 64 + "lung.", False, 0),
+        ("no mark parts beside a comma in a number", "left lung", "left/lung 1,000", False, 0),
         ("punctuation", "liver, heart", "heart/liver", True, 1),
         ("decimal dots", "2.5 cm", "2.5cm", False, 0),
         ("nothing said", "mass", "the", False, 0),
@@ -145,6 +186,12 @@ OPEN = {
         ("three of four", "left lower lobe mass", "left lower lobe", True, 0.75),
         ("two of three", "left lower lobe", "left lobe", False, 2 / 3),
         ("words count once", "cell to cell to cell spread", "cell to", False, 2 / 3),
+        ("articles are no words", "the mass", "mass", True, 1),
+        ("number words", "2", "two", True, 1),
+        ("punctuation parts words", "left lung", "left/lung", True, 1),
+        ("the first 32 dots go", "lung", "so. " * 31 + "lung.", True, 1),
+        ("the 33rd dot stays", "lung", "so. " * 32 + "lung.", False, 0),
+        ("a colon is no punctuation", "liver", "organ:liver", False, 0),
         ("nothing said", "mass", "", False, 0),
     ],
 }
@@ -210,10 +257,34 @@ def test_medevalkit_does_not_lower_the_yes_of_slake():
 
 
 @pytest.mark.parametrize(
-    ("response", "correct"), [(r"liver or \boxed{heart}", False), ("<answer>liver</answer>", True)]
+    ("gold", "response", "correct"),
+    [
+        ("left lung", "left \nlung", True),  # newlines are removed, not replaced
+        ("left lung", "Left lung.", True),
+        ("T2.", "T2.", False),  # only the response loses its dots
+        ("left", " left", False),
+        ("left", "The answer is left", False),  # the blank behind a cue stays
+        ("left", "Answer:left", True),
+    ],
 )
-def test_medevalkit_on_mmmu_unwraps_open_answers(response, correct):
-    assert judged("medevalkit", response, "liver", kind="open", source="mmmu").correct == correct
+def test_medevalkit_on_slake_compares_other_words_without_dots_and_newlines(gold, response, correct):
+    assert judged("medevalkit", response, gold, kind="closed", source="slake").correct == correct
+
+
+def test_medevalkit_on_slake_keeps_blanks_around_open_answers():
+    assert judged("medevalkit", "left lung", "Left lung", kind="open", source="slake").correct
+    assert not judged("medevalkit", " left lung", "Left lung", kind="open", source="slake").correct
+
+
+@pytest.mark.parametrize("response", ["liver", "l", "<answer>liver</answer>", "2"])
+def test_medevalkit_on_mmmu_finds_no_open_answer_right(response):
+    verdict = judged("medevalkit", response, response, kind="open", source="mmmu")
+    assert (verdict.correct, verdict.unparsed, verdict.credit) == (False, False, 0)
+
+
+@pytest.mark.parametrize(("source", "correct"), [("mmmu-health", True), ("slake", False)])
+def test_lmms_eval_judges_open_answers_of_mmmu_as_mmmu_does(source, correct):
+    assert judged("lmms-eval", "The organ is liver", "liver", kind="open", source=source).correct == correct
 
 
 def test_vlmevalkit_shows_which_of_its_two_options_was_taken():

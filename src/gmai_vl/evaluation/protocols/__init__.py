@@ -9,6 +9,7 @@ from gmai_vl.evaluation.protocols.mmmu import MMMU
 from gmai_vl.evaluation.protocols.mmmu_pro import MMMU_PRO
 from gmai_vl.evaluation.protocols.multimedeval import MULTIMEDEVAL
 from gmai_vl.evaluation.protocols.omnimedvqa_difflib import OMNIMEDVQA_DIFFLIB
+from gmai_vl.evaluation.protocols.omnimedvqa_prefix import OMNIMEDVQA_PREFIX
 from gmai_vl.evaluation.protocols.protocol import Protocol
 from gmai_vl.evaluation.protocols.vlmevalkit import VLMEVALKIT
 
@@ -25,5 +26,6 @@ PROTOCOLS: dict[str, Protocol] = {
         LLAVA_MED,
         MULTIMEDEVAL,
         OMNIMEDVQA_DIFFLIB,
+        OMNIMEDVQA_PREFIX,
     )
 }

@@ -1,13 +1,13 @@
 """`huatuo`: HuatuoGPT-Vision's scorer (fork xk-huang/HuatuoGPT-Vision dc72323d), multiple choice only.
 
-1. The first letter a-n or A-N that stands at the start of the response or behind a blank, 是, 为, `*`, a bracket or a
-   quotation mark, and before a character that is no part of a word, or the end. "a " and "A " are skipped. Lower case
-   stays as it stands. The letter need not be one of the options: the pronoun "I" is I, "A, not B" is A, "vitamin d." d.
-2. The option whose text occurs in the response, by the latest last occurrence.
-3. The most similar option, whatever the response is: forced.
+1. The first letter a-n or A-N between two characters that are no part of a word, or the ends; before it 是 and 为 do as
+   well. "a " and "A " are skipped. The letter need not be one of the options: the pronoun "I" is I, "A, not B" is A,
+   "3-D" is D. Lower case stays and is wrong: "(b)" is not B.
+2. The option whose text occurs in the response, whatever its case, by the latest last occurrence.
+3. The most similar option, whatever its case, and the last of equals: forced, also where nothing is similar.
 
-The characters before a letter are taken as these, with their full-width forms and a colon. Letters and texts are taken
-as compared without regard to case.
+The fork hands over the whole record as its options, so that step 2 fails on a field that is no text; the options are
+meant, and are taken.
 """
 
 import re
@@ -18,7 +18,7 @@ from gmai_vl.evaluation.protocols.tokens import most_similar
 from gmai_vl.evaluation.question import Question
 from gmai_vl.records import Kind
 
-_LETTER = re.compile(r"(?:^|[\s是为*(（\"'“‘「:：])(?![aA] )([a-nA-N])(?!\w)")
+_LETTER = re.compile(r"(?:^|[\W是为])(?![aA] )([a-nA-N])(?!\w)")
 
 
 def _choice(question: Question, response: str) -> Verdict:
@@ -30,11 +30,12 @@ def _choice(question: Question, response: str) -> Verdict:
     latest = max(places, key=lambda letter: places[letter])
     if places[latest] >= 0:
         return _verdict(question, latest)
-    return _verdict(question, most_similar(lowered, response.lower())[0], forced=True)
+    last_of_equals = dict(reversed(lowered.items()))
+    return _verdict(question, most_similar(last_of_equals, response.lower())[0], forced=True)
 
 
 def _verdict(question: Question, letter: str, *, forced: bool = False) -> Verdict:
-    correct = letter.upper() == question.reference
+    correct = letter == question.reference
     return Verdict(
         correct=correct,
         unparsed=forced,

@@ -1,49 +1,47 @@
-"""`llava-med`: the word scores of LLaVA-Med's first version (read in UCSC-VLAA/MedTrinity-25M 79b1b030).
+"""`llava-med`: the word scores of LLaVA-Med's first version (microsoft/LLaVA-Med ad758b68).
 
-Words are normalised: lower case, no punctuation, contractions with their apostrophe, number words as digits, no
-articles. The tables are taken as the common forms below.
+Words are normalised as `words` says, those of open answers twice, which takes 64 dots.
 
-*Open.* The number is the recall on counts: words in common over words of the reference, the paper's "open accuracy".
-It is the credit here. `correct` is taken as a recall of 1.
+*Open.* The number is the recall on counts, the paper's "open accuracy", and it is the credit here. A word that both
+have counts as often as the response has it, one that the response lacks as often as the gold answer has it: "lung
+lung" has two thirds of "lung mass". The reference calls no answer right but by a set of candidates; `correct` is a
+recall of 1 here.
 
 *Closed.* Right where "yes" or "no" occurs in the response, inside words too, and so does the gold answer. So "not" and
 "normal" are right for "no", a response with both words is right for both, and a gold answer that is another word needs
-a yes or no beside it.
+a yes or no beside it. Where yes or no occurs without the gold answer the reference drops the question from its count;
+here it is wrong. The copy in UCSC-VLAA/MedTrinity-25M asks only that the gold answer occurs, without normalisation.
 """
 
-import re
+from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 
 from gmai_vl.evaluation.protocols.protocol import Protocol, Rule, Verdict, judge_each
-from gmai_vl.evaluation.protocols.tokens import contained_yes_no, overlap
+from gmai_vl.evaluation.protocols.tokens import contained_yes_no
+from gmai_vl.evaluation.protocols.words import words_of
 from gmai_vl.evaluation.question import Question
 from gmai_vl.records import Kind
 
-_ARTICLES = frozenset(("a", "an", "the"))
-_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_DENIED = ("are", "could", "did", "does", "do", "had", "has", "have", "is", "must", "should", "was", "were", "would")
-_REPLACED = (
-    {word: str(number) for number, word in enumerate(_NUMBERS)}
-    | {"none": "0", "cant": "can't", "wont": "won't", "thats": "that's", "theres": "there's", "theyre": "they're"}
-    | {f"{verb}nt": f"{verb}n't" for verb in _DENIED}
-)
-_PUNCTUATION = re.compile(r"[^\w\s'.]|(?<!\d)\.|\.(?!\d)|_")
-
-
-def normalised(text: str) -> list[str]:
-    """Return the words of an answer as they are compared."""
-    words = [word.strip("'") for word in _PUNCTUATION.sub(" ", text.lower()).split()]
-    return [_REPLACED.get(word, word) for word in words if word and word not in _ARTICLES]
-
 
 def _open(question: Question, response: str) -> Verdict:
-    said = normalised(response)
-    recall = overlap(said, normalised(question.reference)).recall
+    said = _twice(response)
+    recall = _recall(said, _twice(question.reference))
     return Verdict(correct=recall == 1, unparsed=not said, choice=None, text=" ".join(said), credit=recall)
 
 
+def _twice(text: str) -> list[str]:
+    return words_of(" ".join(words_of(text)))
+
+
+def _recall(said: Sequence[str], wanted: Sequence[str]) -> float:
+    met = sum(word in wanted for word in said)
+    missed = sum(count for word, count in Counter(wanted).items() if word not in said)
+    return met / (met + missed) if met else 0.0
+
+
 def _closed(question: Question, response: str) -> Verdict:
-    text, gold = " ".join(normalised(response)), " ".join(normalised(question.reference))
+    text, gold = " ".join(words_of(response)), " ".join(words_of(question.reference))
     found = contained_yes_no(text)
     correct = bool(found) and gold in text
     choice = next(iter(found)) if len(found) == 1 else None
@@ -54,7 +52,7 @@ _RULES: dict[Kind, Rule] = {"closed": _closed, "open": _open}
 
 LLAVA_MED = Protocol(
     name="llava-med",
-    source="UCSC-VLAA/MedTrinity-25M 79b1b030, after LLaVA-Med v1",
+    source="microsoft/LLaVA-Med ad758b68",
     kinds=tuple(_RULES),
     about="LLaVA-Med v1: open answers by recall of words; closed right where yes or no and the answer occur",
     judge=partial(judge_each, _RULES),

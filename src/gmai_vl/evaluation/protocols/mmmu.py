@@ -3,16 +3,17 @@
 *Multiple choice.* The marks , . ! ? ; : ' come off both ends, once each and in that order, and the rest is padded with
 a blank. Then the first of these that finds anything: a letter in brackets, "(B)"; a letter between blanks, " B "; and
 in a response of more than five words the text of an option, whatever its case. Of several the one whose last occurrence
-is latest; the first option where they end together. Nothing found: a random letter, of a generator that was seeded with
-42 once, so that it depends on all draws before it. Only capital letters are seen, and none before a dot or colon inside
-the text; the article at the start of "A fracture" is the letter A.
+is latest; the first option where they begin together. Nothing found: a random letter, of a generator that was seeded
+with 42 once, so that it depends on all draws before it. Only capital letters are seen, and none before a dot or colon
+inside the text; the article at the start of "A fracture" is the letter A.
 
 *Open.* See `mmmu_open`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from random import Random
+from typing import NamedTuple
 
 from gmai_vl.evaluation.protocols.mmmu_open import judge_open
 from gmai_vl.evaluation.protocols.protocol import Protocol, Verdict, chosen, judge_each, options_of
@@ -26,21 +27,23 @@ LONG_WORDS = 5
 
 _STRIPPED = ",.!?;:'"
 
-Form = Callable[[str], str]
-"""From a letter to how it may stand in a response."""
+
+class Form(NamedTuple):
+    """How a letter may stand in a response; `{}` is the letter."""
+
+    seen: str
+    """What makes it a candidate."""
+
+    placed: str
+    """What tells the last of several candidates; where none stands like that it is the first option."""
 
 
-def bracketed(letter: str) -> str:
-    """Return "(B)"."""
-    return f"({letter})"
+_BRACKETS = Form("({})", "({})")
 
+FORMS = (_BRACKETS, Form(" {} ", " {} "))
 
-def between_blanks(letter: str) -> str:
-    """Return " B "."""
-    return f" {letter} "
-
-
-FORMS: tuple[Form, ...] = (bracketed, between_blanks)
+LOOSE_FORMS = (_BRACKETS, Form("{} ", " {} "), Form("{}.", " {} "))
+"""Those of lmms-eval and MMMU-Pro, which took over the places of MMMU's second form with the candidates of others."""
 
 
 def letter_in(options: Mapping[str, str], response: str, forms: Sequence[Form] = FORMS) -> str | None:
@@ -49,8 +52,8 @@ def letter_in(options: Mapping[str, str], response: str, forms: Sequence[Form] =
         response = response.strip(mark)
     response = f" {response} "
     for form in forms:
-        if letter := _latest({letter: response.rfind(form(letter)) for letter in options}):
-            return letter
+        if seen := [letter for letter in options if form.seen.format(letter) in response]:
+            return max(seen, key=lambda letter: response.rfind(form.placed.format(letter)))
     if len(response.split()) <= LONG_WORDS:
         return None
     lowered = response.lower()

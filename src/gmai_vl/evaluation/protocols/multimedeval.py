@@ -1,46 +1,46 @@
 """`multimedeval`: MultiMedEval's sets of words (corentin-ryr/MultiMedEval d9ac283f).
 
-Words count once, taken as lower-cased and without punctuation. *Open*: the number is the recall of the reference's
-words, which is the credit; an answer is right from a recall of 0.75. *Closed*: the reference "no" becomes the two words
-no and not, and an answer is right from a recall of 0.4. So "not" alone is right for "no", and "yes and no" is right for
-both. BLEU-1 and F1 over everything are not given.
+Words are normalised as `words` says and count once. *Open*: the number is the recall of the reference's words, which is
+the credit; an answer is right from a recall of 0.75. *Closed*: questions whose reference is yes or no; the reference
+"no" becomes the two words no and not, and an answer is right from a recall of 0.4. So "not" alone is right for "no",
+and "yes and no" is right for both. A closed question with another reference is judged as an open one. BLEU-1 and F1
+over everything are not given.
 """
 
-import re
+from dataclasses import replace
 from functools import partial
 
 from gmai_vl.evaluation.protocols.protocol import Protocol, Rule, Verdict, judge_each
 from gmai_vl.evaluation.protocols.tokens import overlap
+from gmai_vl.evaluation.protocols.words import words_of
 from gmai_vl.evaluation.question import Question
 from gmai_vl.records import Kind
 
 OPEN_FROM = 0.75
 CLOSED_FROM = 0.4
-_DENIALS = {"no", "not"}
-
-
-def _words(text: str) -> set[str]:
-    return set(re.sub(r"[^\w\s]|_", "", text.lower()).split())
+_WANTED = {"yes": {"yes"}, "no": {"no", "not"}}
 
 
 def _open(question: Question, response: str) -> Verdict:
-    said = _words(response)
-    recall = overlap(said, _words(question.reference)).recall
+    said = set(words_of(response))
+    recall = overlap(said, set(words_of(question.reference))).recall
     text = " ".join(sorted(said))
     return Verdict(correct=recall >= OPEN_FROM, unparsed=not said, choice=None, text=text, credit=recall)
 
 
 def _closed(question: Question, response: str) -> Verdict:
-    said, gold = _words(response), _words(question.reference)
-    of_yes_or_no = gold in ({"yes"}, {"no"})
-    wanted = _DENIALS if gold == {"no"} else gold
+    as_open = _open(question, response)
+    wanted = _WANTED.get(" ".join(words_of(question.reference)))
+    if wanted is None:
+        return replace(as_open, credit=float(as_open.correct))
+    said = set(words_of(response))
     correct = overlap(said, wanted).recall >= CLOSED_FROM
-    spoken = ["yes"] * ("yes" in said) + ["no"] * bool(said & _DENIALS)
-    return Verdict(
+    spoken = [answer for answer, words in _WANTED.items() if said & words]
+    return replace(
+        as_open,
         correct=correct,
-        unparsed=not (spoken if of_yes_or_no else said),
+        unparsed=not spoken,
         choice=spoken[0] if len(spoken) == 1 else None,
-        text=" ".join(sorted(said)),
         credit=float(correct),
     )
 

@@ -3,7 +3,7 @@
 The option whose text is most similar to the whole response, by difflib's ratio, is its answer; the first of equals,
 for a later one must be strictly better. It is right where its text equals the gold text, so that an option that occurs
 twice is right in both places. Where nothing is similar at all the reference fails within, and the item is wrong.
-Upper case is taken as a difference. A response that is only a letter is answered almost by chance.
+Upper case is a difference. A response that is only a letter is answered almost by chance.
 """
 
 from functools import partial

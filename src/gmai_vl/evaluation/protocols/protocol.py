@@ -53,6 +53,9 @@ class Protocol:
     judge: Judge
     """Every question needs a response and an answer."""
 
+    by_likelihood: bool = False
+    """Whether it judges losses of options, not what a model wrote."""
+
 
 def judge_each(
     rules: Mapping[Kind, Rule], questions: Sequence[Question], responses: Mapping[str, str]
@@ -83,3 +86,8 @@ def chosen(question: Question, letter: str | None, *, unparsed: bool = False, gu
     correct = letter == question.reference
     text = options_of(question).get(letter or "", "")
     return Verdict(correct=correct, unparsed=unparsed, choice=letter, text=text, credit=float(correct), guessed=guessed)
+
+
+def is_of(question: Question, benchmark: str) -> bool:
+    """Say whether a question is of the benchmark: its source or its id begins with that name."""
+    return any(name.lower().startswith(benchmark) for name in (question.source, question.id))
