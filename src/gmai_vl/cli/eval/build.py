@@ -18,9 +18,6 @@ def build(
     blind: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Answers to DIR/blind.jsonl; what they get right is dropped.")
     ] = None,
-    elsewhere: Annotated[
-        bool, typer.Option("--elsewhere", help="Questions about a region may offer what the image shows elsewhere.")
-    ] = False,
     json: JsonFile = None,
 ) -> None:
     """Build a benchmark in the form of GMAI-MMBench from a corpus's test split.
@@ -32,7 +29,7 @@ def build(
     """
     from gmai_vl.evaluation.construction import build_benchmark
 
-    built = build_benchmark(corpus, out, per_cell=per_cell, seed=seed, blind=blind, elsewhere=elsewhere)
+    built = build_benchmark(corpus, out, per_cell=per_cell, seed=seed, blind=blind)
     print_table("cell", {"questions": built.items_by_cell})
     for what, reasons in built.left_out.items():
         for reason, number in reasons.items():

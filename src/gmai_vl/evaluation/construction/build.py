@@ -45,9 +45,7 @@ class Built:
     """All that manifest.json says."""
 
 
-def build_benchmark(
-    corpus: Path, out: Path, *, per_cell: int | None, seed: int, blind: Path | None = None, elsewhere: bool = False
-) -> Built:
+def build_benchmark(corpus: Path, out: Path, *, per_cell: int | None, seed: int, blind: Path | None = None) -> Built:
     """Make a benchmark in the form of GMAI-MMBench of the test split of the corpus in the folder `corpus`.
 
     Writes the folder `out` as a whole: the official TSV, the same as Parquet, the questions without images, a manifest
@@ -56,15 +54,13 @@ def build_benchmark(
 
     `blind` holds the answers of a model (JSON lines `{"id", "response"}`) to the blind.jsonl that a build of the same
     corpus with the same options gave: items that it answered right are dropped, and the others are balanced anew.
-    `elsewhere` lets a question about a region offer labels that the image shows elsewhere, apart from that region;
-    without it no option but the right one is true of the image.
 
     Raises UserError if there is no finished corpus, if `out` holds anything but a benchmark or lies in the corpus, if
     nothing can be asked, if `blind` is not of this build, or if an image of the corpus is missing or changed.
     """
     opened = Corpus(corpus)
     _check_out(out, corpus)
-    gathered = gather(opened, elsewhere=elsewhere)
+    gathered = gather(opened)
     selection = select(gathered.candidates, per_cell, seed)
     asked = _in_words(selection, opened, seed)
     judged = None if blind is None else read_blind(blind, asked)
@@ -74,7 +70,7 @@ def build_benchmark(
     if not items:
         raise UserError(f"{corpus}: {_why_nothing(gathered, selection)}")
 
-    options = {"seed": seed, "per_cell": per_cell, "elsewhere": elsewhere}
+    options = {"seed": seed, "per_cell": per_cell}
     manifest = manifest_of(opened, gathered, selection, items, asked=asked, blind=judged, options=options)
     with atomic_folder(out) as folder:
         pictures = folder / "pictures"

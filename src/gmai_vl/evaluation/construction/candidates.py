@@ -63,11 +63,11 @@ class Gathered:
     """Why a question was left out -> number of questions."""
 
 
-def gather(corpus: Corpus, *, elsewhere: bool = False) -> Gathered:
+def gather(corpus: Corpus) -> Gathered:
     """Read the cases of a corpus, without their images, and return what the test split can be asked.
 
     A test case whose image or patient is in train or val as well is left out, and so is one whose licence forbids to
-    pass on its image or what is made of it. `elsewhere` as in `wrong_labels`.
+    pass on its image or what is made of it.
     """
     columns = ("source", "label_set", "negative", "modality", "clinical_task")
     branches = branches_of(corpus.rows("cases", columns))
@@ -90,7 +90,7 @@ def gather(corpus: Corpus, *, elsewhere: bool = False) -> Gathered:
         subjects, left_out = subjects_of(case)
         questions.update(left_out)
         for subject in subjects:
-            if wrong := wrong_labels(case, subject, branches, elsewhere=elsewhere):
+            if wrong := wrong_labels(case, subject, branches):
                 candidates.append(_candidate(row, case, subject, wrong, fingerprint))
             else:
                 questions["no other answer is surely wrong"] += 1

@@ -60,11 +60,6 @@ _LIMITS = """\
 
 def _how(manifest: Mapping[str, Any]) -> str:
     corpus, per_cell = manifest["corpus"], manifest["per_cell"]
-    elsewhere = (
-        "Questions about a region also offer labels that the image shows elsewhere, apart from the region."
-        if manifest["elsewhere"]
-        else "No other option is true of the image, whatever part of it is asked about."
-    )
     return (
         f"By gmai-vl {manifest['tool_version']} of the test split of the corpus `{_cell(corpus['name'])}` (fingerprint "
         f"`{corpus['fingerprint']}`), seed {manifest['seed']}, "
@@ -74,8 +69,7 @@ def _how(manifest: Mapping[str, Any]) -> str:
         "  image in one of four colors that color-blind people tell apart; the mask is half transparent.\n"
         "- Wrong options are labels that the same annotators could have given and did not give to this image, or,\n"
         "  where there are none, labels of other images of the same modality and clinical task. None is a synonym of\n"
-        "  a right label or includes one.\n"
-        f"- {elsewhere}\n"
+        "  a right label or includes one. Of a region, what the image shows apart from that region is wrong too.\n"
         "- In a cell each label is right as often as any other as far as it goes, patients take turns, and the right\n"
         "  letters are even to within one among questions with equally many options."
     )

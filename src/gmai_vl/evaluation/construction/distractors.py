@@ -43,16 +43,14 @@ def branches_of(rows: Iterable[dict[str, Any]]) -> Branches:
     )
 
 
-def wrong_labels(case: Case, subject: Subject, branches: Branches, *, elsewhere: bool = False) -> tuple[Term, ...]:
+def wrong_labels(case: Case, subject: Subject, branches: Branches) -> tuple[Term, ...]:
     """Return the labels that are surely wrong for `subject`, in the order of their names; none where none is sure.
 
     They are the labels that the annotator of the case could have given and that are not true of it: none that it is
     annotated with, none that names or includes one of those or is a finer kind of it. For a whole image with a finding,
-    "nothing found" is wrong too. Only where none is left, labels of other cases of the same modality and clinical task
-    are taken that have nothing to do with any label of this one; an image without findings gets none of them, for
-    nobody has looked for them there.
-
-    With `elsewhere`, a question about a region also takes labels that the image shows apart from that region.
+    "nothing found" is wrong too; for a region, what the image shows apart from that region. Only where none is left,
+    labels of other cases of the same modality and clinical task are taken that have nothing to do with any label of
+    this one; an image without findings gets none of them, for nobody has looked for them there.
     """
     given = labels_of(case)
     could_be = (*case.label_set, *case.severity)
@@ -62,7 +60,7 @@ def wrong_labels(case: Case, subject: Subject, branches: Branches, *, elsewhere:
     else:
         negatives = branches.negatives.get(case.source, ())
         own = [label for label in own if label not in negatives]  # the lowest grade may say that nothing is there
-        own += [label for label in given if elsewhere and _is_apart(label, subject, case)]
+        own += [label for label in given if _is_apart(label, subject, case)]
     if not own and case.findings:
         assert case.modality is not None and case.clinical_task is not None, case.case_id
         own = [
