@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from gmai_vl.evaluation import judge, score
 from gmai_vl.evaluation.benchmarks.gmai_mmbench import read_gmai_mmbench, read_gmai_mmbench_test, write_submission
 from gmai_vl.evaluation.benchmarks.tsv import rows_of_tsv
 from gmai_vl.foundation import BadItem, UserError
@@ -258,3 +259,16 @@ def test_a_submission_needs_the_files_it_was_read_from(tmp_path):
     with pytest.raises(UserError, match=r"2 questions are in their file no more, the first is gmai-mmbench-test-2-1"):
         write_submission(benchmark, responses, {}, tmp_path / "sent.xlsx")
     assert not (tmp_path / "sent.xlsx").exists()
+
+
+def test_the_text_of_the_right_option_is_nowhere_but_among_the_options(tmp_path):
+    question = read(tmp_path, row(1, 0, category="the secret")).questions[0]
+    shown = [part for turn in question.turns for part in turn.content]
+    assert "the secret" not in str([shown, question.stem, question.options, dict(question.labels)])
+
+
+def test_a_department_that_is_called_none_is_a_group_and_a_blank_one_is_not(tmp_path):
+    questions = read(tmp_path, row(1, 0, department="None"), row(2, 1, department=""), row(3, 2)).questions
+    result = score(judge(questions, {one.id: "A" for one in questions}), benchmark="gmai-mmbench", variant="val")
+    told = {name: group["n"] for name, group in result["groups"]["department"].items()}
+    assert told == {"None": 1, "Gastroenterology and Hepatology": 1}

@@ -63,7 +63,7 @@ def test_the_hubs_folders(tmp_path):
     (tmp_path / "Accounting" / "validation-00000-of-00001.parquet").write_bytes(b"not even read")
     benchmark = read_mmmu(tmp_path)
     first = benchmark.questions[0]
-    assert (first.id, first.kind, first.answer) == ("mmmu-validation_Basic_Medical_Science_1", "mcq", "A")
+    assert (first.id, first.kind, first.answer) == ("mmmu-health-validation_Basic_Medical_Science_1", "mcq", "A")
     assert first.options == {"A": "flu", "B": "cold"}
     assert first.stem == "What is shown in <image 1>?"
     assert first.turns[0].content == ("What is shown in", ImageRef(0), f"?\n(A) flu\n(B) cold{LETTER}")
@@ -90,7 +90,7 @@ def test_the_hubs_folders(tmp_path):
 
 def test_dev_is_another_split_and_an_unknown_one_is_an_error(tmp_path):
     write(tmp_path / "Pharmacy" / "dev-00000-of-00001.parquet", row("dev_Pharmacy_1"))
-    assert [question.id for question in read_mmmu(tmp_path, split="dev").questions] == ["mmmu-dev_Pharmacy_1"]
+    assert [question.id for question in read_mmmu(tmp_path, split="dev").questions] == ["mmmu-health-dev_Pharmacy_1"]
     with pytest.raises(UserError, match=r"split validate: no split of that name; did you mean `validation`"):
         read_mmmu(tmp_path, split="validate")
     with pytest.raises(UserError, match=r"has neither <Subject>/validation-\*\.parquet nor"):
@@ -108,7 +108,7 @@ def test_known_counts_are_named(tmp_path, split, each):
 
 def test_subjects_that_are_not_there_are_noted(tmp_path):
     absent = "Basic_Medical_Science, Clinical_Medicine, Diagnostics_and_Laboratory_Medicine, Public_Health"
-    assert read(tmp_path, row("validation_Pharmacy_1")).notes[1] == f"mmmu: has no questions of {absent}"
+    assert read(tmp_path, row("validation_Pharmacy_1")).notes[1] == f"mmmu-health: has no questions of {absent}"
 
 
 def test_files_of_all_subjects_are_filtered_by_id(tmp_path):
@@ -157,7 +157,7 @@ def test_images_that_marks_leave_out_are_not_shown_and_noted(tmp_path):
     assert question.stem == "See <image 1>."
     assert np.array_equal(benchmark.image(question.images[0]), picture(2))
     assert len(question.images) == 1
-    assert benchmark.notes[-1] == "mmmu: in 1 questions the marks leave out an image"
+    assert benchmark.notes[-1] == "mmmu-health: in 1 questions the marks leave out an image"
 
 
 def test_a_marked_image_that_is_absent_is_an_error(tmp_path):
@@ -230,7 +230,9 @@ def test_answers_of_test_are_withheld(tmp_path):
 
 
 def test_an_id_that_stands_twice_is_an_error(tmp_path):
-    with pytest.raises(UserError, match=r"2 questions have the id mmmu-validation_Pharmacy_1; each needs its own"):
+    with pytest.raises(
+        UserError, match=r"2 questions have the id mmmu-health-validation_Pharmacy_1; each needs its own"
+    ):
         read(tmp_path, row("validation_Pharmacy_1"), row("validation_Pharmacy_1", "Another, <image 1>?"))
 
 
@@ -300,7 +302,7 @@ def test_vlmevalkits_file_is_filtered_by_subject_and_split(tmp_path):
     write_tsv(tmp_path / "MMMU_DEV_VAL.tsv", rows)
     benchmark = read_mmmu(tmp_path)
     choice, several, free = benchmark.questions
-    assert (choice.id, choice.answer, choice.labels["subject"]) == ("mmmu-validation-3", "I", "Public_Health")
+    assert (choice.id, choice.answer, choice.labels["subject"]) == ("mmmu-health-validation-3", "I", "Public_Health")
     assert choice.options == {"A": "flu", "B": "cold", "C": "None", "I": "rash"}
     assert several.turns[0].content[:3] == (ImageRef(1), ", then", ImageRef(0))
     assert [np.array_equal(benchmark.image(name), picture(40 + k)) for k, name in enumerate(several.images)] == [
@@ -308,7 +310,7 @@ def test_vlmevalkits_file_is_filtered_by_subject_and_split(tmp_path):
         True,
     ]
     assert (free.kind, free.answer, free.alternatives) == ("open", "two", ("2",))
-    assert [question.id for question in read_mmmu(tmp_path, split="dev").questions] == ["mmmu-dev-2"]
+    assert [question.id for question in read_mmmu(tmp_path, split="dev").questions] == ["mmmu-health-dev-2"]
 
 
 def test_vlmevalkits_file_of_test_needs_no_split(tmp_path):
@@ -317,10 +319,27 @@ def test_vlmevalkits_file_of_test_needs_no_split(tmp_path):
         tmp_path / "MMMU_TEST.tsv", [{name: text for name, text in row.items() if name != "split"} for row in rows]
     )
     (question,) = read_mmmu(tmp_path, split="test").questions
-    assert (question.id, question.answer) == ("mmmu-test_Pharmacy_7", None)
+    assert (question.id, question.answer) == ("mmmu-health-test_Pharmacy_7", None)
 
 
 def test_a_tsv_without_health_holds_no_questions(tmp_path):
     write_tsv(tmp_path / "MMMU_DEV_VAL.tsv", [tsv_row(1, "Accounting")])
     with pytest.raises(UserError, match=r"holds no questions"):
         read_mmmu(tmp_path)
+
+
+def test_seven_images_of_one_question_are_all_shown_in_place(tmp_path):
+    text = " ".join(f"<image {number}>" for number in range(7, 0, -1))
+    benchmark = read(tmp_path, row("validation_Pharmacy_1", text, images={number: number for number in range(1, 8)}))
+    question = benchmark.questions[0]
+    shown = [part.index for part in question.turns[0].content if isinstance(part, ImageRef)]
+    assert shown == [6, 5, 4, 3, 2, 1, 0]
+    for index, name in enumerate(question.images):
+        assert np.array_equal(benchmark.image(name), picture(index + 1))
+
+
+def test_none_and_nan_are_options_of_a_tsv_only_where_they_are_texts(tmp_path):
+    texts = {"A": "None", "B": "NA", "C": "N/A", "D": "null", "E": "nan", "F": ""}
+    write_tsv(tmp_path / "MMMU_DEV_VAL.tsv", [tsv_row(1, "Pharmacy", **texts)])
+    (question,) = read_mmmu(tmp_path).questions
+    assert question.options == {"A": "None", "B": "NA", "C": "N/A", "D": "null"}  # pandas writes nan for no value

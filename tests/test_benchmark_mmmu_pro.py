@@ -55,7 +55,7 @@ def test_the_health_subjects_of_the_form_with_ten_options(tmp_path):
     benchmark = read(tmp_path, *rows)
     assert [question.labels["subject"] for question in benchmark.questions] == list(SUBJECTS)
     first = benchmark.questions[0]
-    assert (first.id, first.kind, first.answer) == ("mmmu-pro-test_Basic_Medical_Science_1", "mcq", "J")
+    assert (first.id, first.kind, first.answer) == ("mmmu-pro-health-test_Basic_Medical_Science_1", "mcq", "J")
     assert first.options == dict(zip("ABCDEFGHIJ", TEN, strict=True))
     assert first.labels == {
         "subject": "Basic_Medical_Science",
@@ -80,7 +80,10 @@ def test_all_subjects_are_counted_for_the_form(tmp_path):
 def test_questions_of_several_files_are_one_benchmark(tmp_path):
     read(tmp_path, row("test_Pharmacy_1"))
     benchmark = read(tmp_path, row("test_Pharmacy_2", images={1: 7}), file=FILE.replace("test-00000", "test-00001"))
-    assert [question.id for question in benchmark.questions] == ["mmmu-pro-test_Pharmacy_1", "mmmu-pro-test_Pharmacy_2"]
+    assert [question.id for question in benchmark.questions] == [
+        "mmmu-pro-health-test_Pharmacy_1",
+        "mmmu-pro-health-test_Pharmacy_2",
+    ]
     assert np.array_equal(benchmark.image(benchmark.questions[1].images[0]), picture(7))
 
 

@@ -210,3 +210,15 @@ def test_a_damaged_pickle_is_one_line(broken, content, said):
 def test_a_pickle_is_not_read_beyond_its_limit(broken, monkeypatch):
     monkeypatch.setattr("gmai_vl.evaluation.benchmarks.path_vqa.MAX_PICKLE", 100)
     assert "is larger than 100 bytes" in broken(ROWS)
+
+
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_an_empty_answer_is_an_error(broken, empty):
+    assert "row 2: `answer` is empty" in broken([ROWS[0], ROWS[1] | {"answer": empty}])
+
+
+def test_equal_questions_stay_apart_and_count_each(folder):
+    write_pickle(folder / "pvqa/qas/test/test_qa.pkl", [ROWS[0], ROWS[0], ROWS[2]])
+    questions = read_path_vqa(folder).questions
+    assert [one.id for one in questions] == ["path-vqa-1", "path-vqa-2", "path-vqa-3"]
+    assert questions[0].patient == questions[1].patient  # but for an interval they are one cluster

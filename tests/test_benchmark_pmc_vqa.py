@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from benchmark_files import picture, write_csv, write_png, write_zip
 
+from gmai_vl.evaluation.answers.extraction import extract
 from gmai_vl.evaluation.benchmarks.pmc_vqa import read_pmc_vqa, read_pmc_vqa_2
 from gmai_vl.foundation import UserError
 from gmai_vl.records import ImageRef
@@ -152,3 +153,24 @@ def test_counts_of_version_2(folder, count, variant):
     benchmark = read_pmc_vqa_2(folder)
     assert benchmark.variant == variant
     assert bool(benchmark.notes) == variant.startswith("unknown")
+
+
+def test_captions_with_commas_quotes_and_line_breaks_are_one_cell(folder):
+    written = (folder / "test_2.csv").read_text(encoding="utf-8")
+    assert '"A ""stain"", A: green,\nB: red."' in written  # so that splitting at commas or lines would fail
+    assert [one.stem for one in read_pmc_vqa_2(folder).questions] == ["Which colour?"] * 2
+
+
+def test_the_text_of_a_choice_is_matched_without_its_label(folder):
+    options = read_pmc_vqa(folder).questions[0].options
+    said = [extract("mcq", "", options, text).choice for text in ("green", "It is red.", "D. pneumoniae", "A: Green")]
+    assert said == ["A", "B", "D", "A"]
+
+
+def test_images_of_one_version_do_not_serve_the_other(tmp_path):
+    write_first(tmp_path)
+    write_csv(tmp_path / "test_2.csv", [SECOND])
+    write_zip(tmp_path / "images.zip", {"images/PMC1_F1.jpg": 1, "images/PMC2_Fig4.jpg": 2})
+    assert len(read_pmc_vqa(tmp_path).questions) == 1
+    with pytest.raises(UserError, match=r"1 images are missing, the first is PMC2_Fig4_41\.jpg"):
+        read_pmc_vqa_2(tmp_path)

@@ -155,3 +155,19 @@ def test_a_broken_row_is_named(folder, column, value, said):
     write_json(folder / "test.json", broken)
     with pytest.raises(UserError, match=rf"test\.json: {said}"):
         read_slake(folder)
+
+
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_an_empty_answer_is_an_error(folder, empty):
+    write_json(folder / "test.json", [rows()[0], dict(rows()[1], answer=empty)])
+    with pytest.raises(UserError, match=r"test\.json: row 2: `answer` is empty"):
+        read_slake(folder)
+
+
+def test_ten_chinese_wordings_are_yes_or_no_and_normal_is_none(folder):
+    words = ["是的", "不是", "包含", "不包含", "有", "没有", "可以", "不可以", "是", "否", "正常", "不正常", "左侧"]
+    table = [dict(rows()[4], qid=number, answer=word) for number, word in enumerate(words)]
+    write_json(folder / "test.json", table)
+    questions = read_slake(folder).questions
+    assert {one.kind for one in questions} == {"closed"}
+    assert [one.labels["answer is yes or no"] for one in questions] == ["closed"] * 10 + ["open"] * 3

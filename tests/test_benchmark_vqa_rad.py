@@ -111,3 +111,51 @@ def test_what_is_missing_is_one_line(tmp_path):
     write_json(tmp_path / "testset.json", broken)
     with pytest.raises(UserError, match=r"testset\.json: row 3: `answer` is None; a text or a number is needed"):
         read_vqa_rad(tmp_path)
+
+
+def told(folder, *cells):
+    """Read a test file with these (answer, answer_type), all about one image."""
+    names = ("qid", "image_name", "question", "question_type", "answer", "answer_type")
+    table = [
+        dict(zip(names, (number, "a.jpg", f"{number}?", "PRES", *cell), strict=True))
+        for number, cell in enumerate(cells)
+    ]
+    write_json(folder / "testset.json", table)
+    write_png(folder / "images/a.jpg", 0)
+    return read_vqa_rad(folder)
+
+
+def test_stray_blanks_and_mixed_case_of_answers_and_their_types_are_no_difference(tmp_path):
+    cells = [("Yes", "CLOSED "), (" yes ", "closed"), ("NO", "CLOSED"), ("No", " CLOSED"), ("Left", "OPEN ")]
+    questions = told(tmp_path, *cells).questions
+    assert [one.kind for one in questions] == ["closed"] * 4 + ["open"]
+    assert [one.labels["answer_type"] for one in questions] == ["closed"] * 4 + ["open"]
+    assert [one.answer for one in questions] == ["Yes", "yes", "NO", "No", "Left"]
+
+
+def test_both_definitions_of_closed_are_told_apart(tmp_path):
+    cells = [("yes", "CLOSED"), ("mri", "CLOSED"), ("no", "OPEN"), ("left", "OPEN"), (2, "OPEN")]
+    questions = told(tmp_path, *cells).questions
+    assert [one.labels["answer is yes or no"] for one in questions] == ["closed", "open", "closed", "open", "open"]
+    assert [one.labels["answer_type"] for one in questions] == ["closed", "closed", "open", "open", "open"]
+
+
+def test_another_data_set_in_a_folder_of_that_name_is_seen_by_its_count(tmp_path):
+    benchmark = told(tmp_path, *[("yes", "CLOSED")] * 2_000)
+    assert benchmark.variant == "unknown (2,000)"
+    assert benchmark.notes[0].startswith("vqa-rad: has 2,000 questions; the published forms have 451 (test)")
+
+
+def test_answers_about_one_image_are_one_cluster_and_train_may_have_it_too(tmp_path):
+    table = [dict(row, image_name="a.jpg") for row in rows(phrases=True)]
+    write_json(tmp_path / "VQA_RAD Dataset Public.json", table)
+    write_png(tmp_path / "a.jpg", 0)
+    benchmark = read_vqa_rad(tmp_path)
+    assert len({one.patient for one in (*benchmark.questions, *benchmark.train())}) == 1
+    assert (len(benchmark.questions), len(benchmark.train())) == (3, 1)
+
+
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_an_empty_answer_is_an_error(tmp_path, empty):
+    with pytest.raises(UserError, match=r"testset\.json: row 2: `answer` is empty"):
+        told(tmp_path, ("yes", "CLOSED"), (empty, "OPEN"))

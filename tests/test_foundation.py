@@ -56,6 +56,8 @@ class Whole(Settings):
     title: str
     parts: tuple[Part, ...] = ()
     drawings: tuple[Annotated[Square | Circle, Field(discriminator="shape")], ...] = ()
+    window: tuple[float, float] | None = None
+    corners: tuple[tuple[int, int], ...] = ()
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -135,6 +137,11 @@ def test_a_link_out_of_a_folder_is_not_inside_it(tmp_path: Path) -> None:
         ("title: a\ndrawings: [{shape: square}]\n", "drawings[0].side: is missing; add it"),
         ("title: a\ndrawings: [{shape: sqare}]\n", "drawings[0].shape: `sqare` is unknown; did you mean `square`?"),
         ("title: a\ndrawings: [{side: 1}]\n", "drawings[0].shape: is missing; add it"),
+        ("title: a\nwindow: [0.5]\n", "window[1]: is missing; add it"),
+        ("title: a\nwindow: []\n", "window[0]: is missing; add it"),
+        ("title: a\ncorners: [[1, 2], [3]]\n", "corners[1][1]: is missing; add it"),
+        ("title: a\nwindow: [1, 2, 3]\n", "window: tuple should have at most 2 items"),
+        ("title: a\nwindow: [1, x]\n", "window[1]: input should be a valid number"),
         ("title: a\ntitle: b\n", "key `title` stands twice"),
         ("title: [\n", "not valid YAML"),
         ("- a\n", "a recipe is a mapping"),

@@ -65,6 +65,8 @@ def _explain(error: ValidationError, model: type[BaseModel], data: dict[str, Any
     match fault["type"]:
         case "extra_forbidden":
             return f"{key}: unknown key; {nearest(str(fault['loc'][-1]), _known_keys(model, fault['loc']))}"
+        case "missing" if isinstance(fault["loc"][-1], int):  # of a list that is too short
+            return f"{key}: is missing; add it"
         case "missing":
             return ".".join(filter(None, (key, str(fault["loc"][-1])))) + ": is missing; add it"
         case "union_tag_not_found":
@@ -84,17 +86,17 @@ def _unquoted(fault: ErrorDetails, name: str) -> str:
 def _key_path(location: tuple[int | str, ...], data: Any) -> str:
     """Return the part of `location` that stands in `data`, as a user writes it.
 
-    pydantic puts more into a location: the tag of a union (`format: folder`), the kind of number it tried, `[key]`.
+    pydantic puts more into a location: the tag of a union (`format: folder`), the kind of number it tried, `[key]`. The
+    place of what a list is too short for is part of it.
     """
     path = ""
     for part in location:
         if isinstance(data, dict) and part in data:
             path += f".{part}"
+            data = data[part]
         elif isinstance(data, list) and isinstance(part, int):
             path += f"[{part}]"
-        else:
-            continue
-        data = data[part]
+            data = data[part] if part < len(data) else None
     return path.removeprefix(".")
 
 

@@ -48,7 +48,7 @@ def read_entries(
         known |= dict.fromkeys(entry)
         yield number, {column: entry.get(column) for column in wanted}
     if known:
-        _check_columns(path, [column for column in wanted if column not in may_lack], known, place)
+        check_columns(path, [column for column in wanted if column not in may_lack], known, place)
     if number == 0:
         raise BadItem(f"{path.name}: holds no entries")
 
@@ -68,7 +68,8 @@ def filled_columns(path: Path, place: str, wanted: Sequence[str], most: int) -> 
     return {column for entry in entries for column in wanted if entry.get(column) is not None}
 
 
-def _check_columns(path: Path, wanted: Sequence[str], known: Iterable[str], place: str) -> None:
+def check_columns(path: Path, wanted: Sequence[str], known: Iterable[str], place: str) -> None:
+    """Raise UserError, beginning with `place`, if one of the `wanted` columns is none of those that a file has."""
     known = list(known)
     for column in wanted:
         if column not in known:

@@ -19,7 +19,7 @@ from gmai_vl.evaluation.prompts import IMAGE_MARK, Asked, turns_of
 from gmai_vl.evaluation.question import Question
 from gmai_vl.foundation import UserError, nearest
 
-NAME = "mmmu"
+NAME = "mmmu-health"
 KNOWN = {150: "validation", 25: "dev", 1_752: "test"}
 """Questions -> published form (arXiv 2311.16502, table 2)."""
 

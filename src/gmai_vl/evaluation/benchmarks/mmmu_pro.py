@@ -13,7 +13,7 @@ from gmai_vl.evaluation.benchmarks.pictures import column_names, in_columns
 from gmai_vl.evaluation.benchmarks.rows import files_of, rows_of
 from gmai_vl.foundation import UserError
 
-NAME = "mmmu-pro"
+NAME = "mmmu-pro-health"
 KNOWN = {1_730: "standard, 10 options"}
 """Questions of all subjects -> published form (arXiv 2409.02813); how many of them are about health it does not say."""
 

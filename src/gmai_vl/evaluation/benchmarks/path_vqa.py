@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 
 from gmai_vl.evaluation.benchmarks.benchmark import Benchmark, ImageOf, variant_of
 from gmai_vl.evaluation.benchmarks.checks import distinct
-from gmai_vl.evaluation.benchmarks.pictures import in_folder, in_parquet, rows_with_images
+from gmai_vl.evaluation.benchmarks.pictures import in_folder, in_parquet
 from gmai_vl.evaluation.benchmarks.rows import Row, files_of
-from gmai_vl.evaluation.prompts import Asked, turns_of
+from gmai_vl.evaluation.benchmarks.short_answers import questions_of_hub, short_question
 from gmai_vl.evaluation.question import Question
 from gmai_vl.foundation import UserError, visible
 
@@ -52,7 +52,7 @@ def read_path_vqa(data: Path, prompt: str = "direct") -> Benchmark:
     is missing, or the pickle holds anything but lists, dicts, texts, numbers and bytes.
     """
     if packed := files_of(data, "test-*.parquet", "data/test-*.parquet"):
-        questions, image = _of_hub(packed, prompt)
+        questions, image = questions_of_hub(NAME, packed, prompt), in_parquet("image")
     else:
         files = files_of(data, "pvqa/qas/test/test_qa.pkl", "qas/test/test_qa.pkl")
         if len(files) != 1:
@@ -62,36 +62,12 @@ def read_path_vqa(data: Path, prompt: str = "direct") -> Benchmark:
     return Benchmark(name=NAME, variant=variant, questions=distinct(questions, data), image=image, notes=notes)
 
 
-def _of_hub(files: list[Path], prompt: str) -> tuple[list[Question], ImageOf]:
-    questions = [
-        _question(row, f"{NAME}-{number}-{row.number}", name, prompt)
-        for number, row, name in rows_with_images(files, ["question", "answer"])
-    ]
-    return questions, in_parquet("image")
-
-
 def _of_pickle(file: Path, prompt: str) -> tuple[list[Question], ImageOf]:
     questions = [
-        _question(row, f"{NAME}-{row.number}", f"images/test/{row.text('image')}.jpg", prompt)
+        short_question(NAME, row, f"{NAME}-{row.number}", f"images/test/{row.text('image')}.jpg", prompt)
         for row in _pickled_rows(file)
     ]
     return questions, in_folder(file.parents[2], [question.images[0] for question in questions])
-
-
-def _question(row: Row, id: str, image: str, prompt: str) -> Question:
-    answer, stem = row.text("answer"), row.text("question")
-    kind: Asked = "closed" if answer.lower() in ("yes", "no") else "open"
-    return Question(
-        id=id,
-        kind=kind,
-        language="en",
-        turns=turns_of(prompt, stem, None, kind, "en", images=1),
-        stem=stem,
-        images=(image,),
-        answer=answer,
-        source=NAME,
-        labels={"answer is yes or no": kind},
-    )
 
 
 def _pickled_rows(file: Path) -> Iterator[Row]:

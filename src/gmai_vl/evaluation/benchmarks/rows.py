@@ -1,13 +1,17 @@
 """Rows of official files: JSON, JSON lines, CSV, TSV or Parquet, each value with the place that a message names."""
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from gmai_vl.foundation import BadItem, UserError
-from gmai_vl.sources.entries import read_entries
+from gmai_vl.sources.entries import Entry, check_columns, read_entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,13 @@ class Row:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise UserError(f"{self.place}: `{column}` is {value!r}; a text or a number is needed")
         return str(value).strip()
+
+    def filled(self, column: str) -> str:
+        """Return a value as `text` does. Raises UserError if it is blank as well."""
+        text = self.text(column)
+        if not text:
+            raise UserError(f"{self.place}: `{column}` is empty")
+        return text
 
     def optional(self, column: str) -> str | None:
         """Return a value as `text` does; None where the cell is absent or empty."""
@@ -68,13 +79,24 @@ def files_of(data: Path, *patterns: str) -> list[Path]:
 def rows_of(file: Path, columns: Sequence[str], may_lack: Sequence[str] = ()) -> Iterator[Row]:
     """Yield the rows of a file with these columns; those of `may_lack` may be absent from all.
 
-    Raises UserError where the file or one of its rows cannot be read: a benchmark has no row to spare.
+    Raises UserError where a column is absent, before the first row, or where the file or one of its rows cannot be
+    read: a benchmark has no row to spare.
     """
-    wanted = [*columns, *may_lack]
     try:
-        for number, entry in read_entries(file, str(file), wanted, may_lack):
+        for number, entry in _entries(file, columns, may_lack):
             if isinstance(entry, BadItem):
                 raise UserError(f"{file}: row {number}: {entry}; download it again")
             yield Row(file, number, entry)
     except BadItem as bad:
         raise UserError(f"{file.parent}: {bad}; download it again") from None
+
+
+def _entries(file: Path, columns: Sequence[str], may_lack: Sequence[str]) -> Iterable[tuple[int, Entry | BadItem]]:
+    """Return the entries of a file whose columns are there: in JSON the last of them may be the first that has one."""
+    entries = read_entries(file, str(file), [*columns, *may_lack], may_lack)
+    if file.suffix.lower() != ".parquet":
+        return list(entries)
+    with suppress(OSError, pa.ArrowException):  # of a damaged file, which is told by reading it
+        names = pq.read_schema(file).names
+        check_columns(file, [column for column in columns if column not in may_lack], names, str(file))
+    return entries  # one by one, for they hold pictures

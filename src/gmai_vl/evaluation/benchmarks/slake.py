@@ -59,7 +59,7 @@ def _language(row: Row) -> Language:
 
 
 def _question(row: Row, prompt: str) -> Question:
-    answer, language = row.text("answer"), _language(row)
+    answer, language = row.filled("answer"), _language(row)
     told = row.text("answer_type").lower()
     kind: Asked = "closed" if told == "closed" else "open"
     labels = {"answer is yes or no": "closed" if answer.lower() in YES_OR_NO else "open", "answer_type": told}

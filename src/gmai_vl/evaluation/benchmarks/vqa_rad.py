@@ -9,9 +9,9 @@ from pathlib import Path
 
 from gmai_vl.evaluation.benchmarks.benchmark import Benchmark, variant_of
 from gmai_vl.evaluation.benchmarks.checks import distinct
-from gmai_vl.evaluation.benchmarks.pictures import in_folder, in_parquet, rows_with_images
+from gmai_vl.evaluation.benchmarks.pictures import in_folder, in_parquet
 from gmai_vl.evaluation.benchmarks.rows import Row, files_of, rows_of
-from gmai_vl.evaluation.prompts import Asked, turns_of
+from gmai_vl.evaluation.benchmarks.short_answers import questions_of_hub, short_question
 from gmai_vl.evaluation.question import Question
 from gmai_vl.foundation import UserError
 
@@ -35,9 +35,9 @@ def read_vqa_rad(data: Path, prompt: str = "direct") -> Benchmark:
     """
     train: Callable[[], list[Question]] | None
     if packed := files_of(data, "test*.parquet", "data/test*.parquet"):
-        questions, image = _of_hub(packed, prompt), in_parquet("image")
+        questions, image = questions_of_hub(NAME, packed, prompt), in_parquet("image")
         others = files_of(data, "train*.parquet", "data/train*.parquet")
-        train = partial(_of_hub, others, prompt) if others else None
+        train = partial(questions_of_hub, NAME, others, prompt) if others else None
     else:
         files = files_of(data, "testset.json", "VQA_RAD Dataset Public.json")
         if len(files) != 1:
@@ -56,40 +56,16 @@ def _of_json(file: Path, prompt: str) -> tuple[list[Question], list[Question]]:
     rows = list(rows_of(file, needed, may_lack=["phrase_type", "image_organ"]))
     tests = [row for row in rows if row.values.get("phrase_type") in TEST_PHRASES] or rows
     others = [] if tests is rows else [row for row in rows if row.values.get("phrase_type") not in TEST_PHRASES]
-    asked, learnt = (
-        [_question(row, f"{NAME}-{row.text('qid')}", row.text("image_name"), prompt) for row in some]
-        for some in (tests, others)
-    )
+    asked, learnt = ([_question(row, prompt) for row in some] for some in (tests, others))
     return asked, learnt
 
 
-def _of_hub(files: list[Path], prompt: str) -> list[Question]:
-    return [
-        _question(row, f"{NAME}-{number}-{row.number}", name, prompt)
-        for number, row, name in rows_with_images(files, ["question", "answer"])
-    ]
-
-
-def _question(row: Row, id: str, image: str, prompt: str) -> Question:
-    answer = row.text("answer")
-    is_closed = answer.lower() in ("yes", "no")
-    labels = {"answer is yes or no": "closed" if is_closed else "open"}
+def _question(row: Row, prompt: str) -> Question:
+    labels: dict[str, str] = {}
     if told := row.optional("answer_type"):
         labels["answer_type"] = told.lower()
     if types := row.optional("question_type"):
         labels["question type"] = ", ".join(sorted(name.strip().upper() for name in types.split(",")))
     if organ := row.optional("image_organ"):
         labels["organ"] = _ORGANS.get(organ.upper(), organ.lower())
-    stem = row.text("question")
-    kind: Asked = "closed" if is_closed else "open"
-    return Question(
-        id=id,
-        kind=kind,
-        language="en",
-        turns=turns_of(prompt, stem, None, kind, "en", images=1),
-        stem=stem,
-        images=(image,),
-        answer=answer,
-        source=NAME,
-        labels=labels,
-    )
+    return short_question(NAME, row, f"{NAME}-{row.text('qid')}", row.text("image_name"), prompt, labels)
