@@ -6,11 +6,12 @@ import sys
 
 import pytest
 from corpus_recipes import write_sources
+from PIL import Image
 from typer.testing import CliRunner
 
 from gmai_vl.cli.eval import app
 from gmai_vl.corpus import Corpus, build
-from gmai_vl.evaluation import questions_of
+from gmai_vl.evaluation import majority_answers, questions_of, read_predictions
 from gmai_vl.foundation import UserError
 from gmai_vl.model import ModelSettings, build_model, save_model
 
@@ -55,12 +56,71 @@ def test_run_writes_predictions_and_the_score_of_them(base, tmp_path):
     gmai_eval(*score, "--limit", 6, "--json", tmp_path / "second.json")
     second = json.loads((tmp_path / "second.json").read_text())
     assert {key: value for key, value in second.items() if key != "manifest"} == {
-        key: value for key, value in result.items() if key not in ("manifest", "leaks")
+        key: value for key, value in result.items() if key != "manifest"
     }
+    same = ("model_sha256", "data_sha256", "decoding", "limit", "code")
+    assert {key: second["manifest"][key] for key in same} == {key: result["manifest"][key] for key in same}
     assert result["leaks"]["status"] == "unknown" and result["manifest"]["decoding"]["greedy"]
     assert "research use only" in (tmp_path / "out/report.html").read_text().lower()
     with pytest.raises(UserError, match="have no response"):
         gmai_eval(*score)
+
+
+def test_most_frequent_answers_are_a_run_like_any_other(base, tmp_path):
+    run = ("run", "--model", "majority", "--benchmark", "corpus", "--data", base / "corpus", "--out", tmp_path / "out")
+    gmai_eval(*run)
+    result = json.loads((tmp_path / "out/score.json").read_text())
+    corpus = Corpus(base / "corpus")
+    asked = questions_of(corpus)
+    assert read_predictions(tmp_path / "out/predictions.jsonl") == majority_answers(
+        questions_of(corpus, "train"), asked
+    )
+    assert result["micro"] == result["baselines"]["majority"]
+    assert (result["leaks"]["status"], result["manifest"]["model"]) == ("clean", "majority")
+    before = (tmp_path / "out/predictions.jsonl").read_bytes()
+    gmai_eval(*run)
+    assert (tmp_path / "out/predictions.jsonl").read_bytes() == before
+
+
+def test_without_a_train_side_there_are_no_frequent_answers(base, tmp_path):
+    own = tmp_path / "own.csv"
+    own.write_text("question,answer\nIs it?,yes\n")
+    with pytest.raises(UserError, match="`own` has no train side"):
+        gmai_eval("run", "--model", "majority", "--benchmark", "own", "--data", own, "--out", tmp_path / "out")
+
+
+def test_leaks_of_a_run_stand_beside_each_score_of_it(base, tmp_path):
+    corpus, folder = base / "corpus", tmp_path / "run"
+    trained = tmp_path / "trained"
+    told = {
+        "stages": [{"corpora": [{"name": "corpus", "fingerprint": Corpus(corpus).manifest["fingerprint"]}]}],
+        "recipe": {"stages": [{"mixture": [{"corpus": str(corpus)}]}]},
+    }
+    save_model(build_model(ModelSettings(preset="tiny"), seed=0), trained, provenance=told)
+    (tmp_path / "shown").mkdir()
+    asked = questions_of(Corpus(corpus), "train")[:2] + questions_of(Corpus(corpus))[:2]
+    lines = []
+    for number, question in enumerate(asked):
+        Image.fromarray(Corpus(corpus).image(question.images[0])).save(tmp_path / f"shown/{number}.png")
+        lines.append({"id": number, "question": f"Is it {number}?", "answer": "yes", "image": f"{number}.png"})
+    (tmp_path / "shown/own.csv").write_text(
+        "\n".join([",".join(lines[0]), *(",".join(map(str, line.values())) for line in lines)])
+    )
+    own = ("--benchmark", "own", "--data", tmp_path / "shown/own.csv")
+    gmai_eval("run", "--model", trained, *own, "--out", folder, "--json", tmp_path / "one.json")
+    predictions = ("--predictions", folder / "predictions.jsonl")
+    gmai_eval("score", *own, *predictions, "--protocol", "llava-med", "--json", tmp_path / "two.json")
+    one, two = (json.loads((tmp_path / name).read_text()) for name in ("one.json", "two.json"))
+    assert (one["leaks"]["status"], one["leaks"]["n"]) == ("leaked", 2) == (two["leaks"]["status"], two["leaks"]["n"])
+    assert two["leaks"]["without"]["n"] == 2
+    assert json.loads((folder / "leaks.json").read_text())["questions"] == ["own-0", "own-1"]
+    (folder / "leaks.json").write_text("{")
+    with pytest.raises(UserError, match=r"leaks.json: cannot be read"):
+        gmai_eval("score", *own, *predictions)
+    (tmp_path / "alone").mkdir()
+    alone = (folder / "predictions.jsonl").rename(tmp_path / "alone/predictions.jsonl")
+    gmai_eval("score", *own, "--predictions", alone, "--json", tmp_path / "three.json")
+    assert json.loads((tmp_path / "three.json").read_text())["leaks"]["status"] == "unknown"
 
 
 def test_run_does_not_mix_two_models(base, tmp_path):

@@ -15,7 +15,7 @@ from gmai_vl.corpus.leaks import Shown, find_leaks
 from gmai_vl.corpus.looks import look_of
 from gmai_vl.corpus.shown import shown_by
 from gmai_vl.evaluation.benchmarks.benchmark import Benchmark
-from gmai_vl.foundation import UserError, progress
+from gmai_vl.foundation import UserError, progress, write_json
 from gmai_vl.records import pixel_sha256
 
 Status = Literal["clean", "leaked", "unknown"]
@@ -33,6 +33,36 @@ class Contamination:
 
     why: str
     """What was compared, or why not, in one line."""
+
+
+LEAKS = "leaks.json"
+"""Name of the file in a run's folder."""
+
+UNSEEING = Contamination(status="clean", leaked=frozenset(), why="it answers without looking, as the train side does")
+"""Of what never learns a picture: the most frequent answers."""
+
+
+def write_contamination(run: Path, seen: Contamination, data_sha256: str) -> None:
+    """Write what was found, with the ids of the questions, into a run's folder."""
+    told = {"data": data_sha256, "status": seen.status, "why": seen.why, "questions": sorted(seen.leaked)}
+    write_json(run / LEAKS, told)
+
+
+def kept_contamination(run: Path, data_sha256: str) -> Contamination:
+    """Return what a run's folder tells of the same data; unknown where it tells nothing.
+
+    Raises UserError where its file cannot be read.
+    """
+    file = run / LEAKS
+    if not file.is_file():
+        return _unknown("the predictions lie in no folder of a run that looked for leaks")
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        seen = Contamination(status=told["status"], leaked=frozenset(told["questions"]), why=told["why"])
+        same = told["data"] == data_sha256
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UserError(f"{file}: cannot be read: {error!r}; run `gmai eval run` once more") from None
+    return seen if same else _unknown("the run of the predictions looked for leaks of other data")
 
 
 def contamination(model: Path | None, benchmark: Benchmark, places: Sequence[Path]) -> Contamination:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, model_validator
+from pydantic import ConfigDict, NonNegativeFloat, model_validator
 
 from gmai_vl.evaluation.answers.extraction import extract, is_correct, letters_of_answer
 from gmai_vl.evaluation.protocols import PROTOCOLS
@@ -26,6 +26,9 @@ class Prediction(_Record):
 
     id: str
     response: str
+
+    losses: dict[str, NonNegativeFloat] | None = None
+    """Letter -> mean loss of the option in nats a token, where the model was asked by likelihood."""
 
 
 class ParseCase(_Record):
@@ -58,6 +61,12 @@ def read_predictions(path: Path) -> dict[str, str]:
             raise UserError(f"{place}: id `{prediction.id}` stands twice; keep one response per question")
         responses[prediction.id] = prediction.response
     return responses
+
+
+def read_losses(path: Path) -> dict[str, dict[str, float]]:
+    """Return id -> letter -> mean loss of the option, in nats a token, of the predictions that have them."""
+    predictions = (load_settings(Prediction, data, place) for place, data in _lines(path))
+    return {prediction.id: prediction.losses for prediction in predictions if prediction.losses}
 
 
 def parse_file(source: Path, target: Path, protocol: str = "default") -> dict[str, int]:

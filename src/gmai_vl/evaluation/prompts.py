@@ -74,6 +74,14 @@ def _plain(stem: str, options: Mapping[str, str] | None, kind: Asked, language: 
     return "\n".join([stem, *(f"{letter}. {text}" for letter, text in (options or {}).items())])
 
 
+def _prefix(stem: str, options: Mapping[str, str] | None, kind: Asked, language: Language) -> str:
+    """OmniMedVQA's prefix, after which the texts of the options are weighed; only with --by-likelihood."""
+    return f"Question: {stem}"
+
+
+BY_LIKELIHOOD = "omnimedvqa-prefix"
+"""The prompt that shows no options: it only makes sense where their likelihoods are compared."""
+
 PROMPTS: dict[str, Wording] = {
     "direct": _direct,
     "mmmu": _bracketed,
@@ -81,6 +89,7 @@ PROMPTS: dict[str, Wording] = {
     "omnimedvqa": _candidates,
     "reason": _reason,
     "plain": _plain,
+    BY_LIKELIHOOD: _prefix,
 }
 """Name -> wording."""
 

@@ -20,20 +20,21 @@ PATIENCE_S = 20.0
 """For the list of models that a server has."""
 
 
-def endpoint_of(name: str, *, concurrency: int, key_env: str | None) -> EndpointSettings:
+def endpoint_of(name: str, *, concurrency: int, key_env: str | None, option: str = "--model") -> EndpointSettings:
     """Return the server and model that `openai:URL#MODEL` names; without #MODEL the one that the server has.
 
-    Raises UserError where the address is none, the server cannot be asked for its models, or has several.
+    Raises UserError, with the `option` that it was given by, where the address is none, the server cannot be asked for
+    its models, or has several.
     """
     url, _, model = name.removeprefix(PREFIX).partition("#")
     told = {"url": url, "model": model or "-", "concurrency": concurrency, "key_env": key_env}
-    settings = load_settings(EndpointSettings, told, "--model")
+    settings = load_settings(EndpointSettings, told, option)
     if model:
         return settings
-    return settings.model_copy(update={"model": _only_model(settings)})
+    return settings.model_copy(update={"model": _only_model(settings, option)})
 
 
-def _only_model(settings: EndpointSettings) -> str:
+def _only_model(settings: EndpointSettings, option: str) -> str:
     key = settings.key()
     headers = {"authorization": f"Bearer {key}"} if key else {}
     try:
@@ -42,10 +43,10 @@ def _only_model(settings: EndpointSettings) -> str:
         names = [str(entry["id"]) for entry in response.json()["data"]]
     except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
         reason = visible(str(error).splitlines()[0] if str(error) else type(error).__name__)
-        raise UserError(f"--model: {settings.url} does not list its models ({reason}); add #MODEL") from None
+        raise UserError(f"{option}: {settings.url} does not list its models ({reason}); add #MODEL") from None
     if len(names) != 1:
         listed = visible(", ".join(names))[:300] or "none"
-        raise UserError(f"--model: {settings.url} has {len(names)} models ({listed}); add #MODEL")
+        raise UserError(f"{option}: {settings.url} has {len(names)} models ({listed}); add #MODEL")
     return names[0]
 
 

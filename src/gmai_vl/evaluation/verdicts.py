@@ -62,7 +62,7 @@ def read_verdicts(run: Path) -> dict[str, SavedVerdict]:
     """Return id -> verdict of a run's folder. Raises UserError where there are none, or a line is none."""
     path = run / VERDICTS
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError):
         raise UserError(f"{path}: cannot be read; `gmai eval run` or `gmai eval score --out` writes it") from None
     verdicts: dict[str, SavedVerdict] = {}

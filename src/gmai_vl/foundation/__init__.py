@@ -2,6 +2,7 @@
 
 from gmai_vl.foundation.caches import cache_home
 from gmai_vl.foundation.chance import stable_fraction, stable_keys, stable_rng, stable_shuffle
+from gmai_vl.foundation.code import code_identity
 from gmai_vl.foundation.errors import BadItem, Interrupted, UserError, nearest, visible
 from gmai_vl.foundation.files import (
     atomic_file,
@@ -25,6 +26,7 @@ __all__ = [
     "atomic_files",
     "cache_home",
     "canonical_json",
+    "code_identity",
     "is_inside",
     "load_settings",
     "nearest",

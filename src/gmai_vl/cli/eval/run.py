@@ -10,7 +10,12 @@ from gmai_vl.cli.shared import JsonFile, write_result
 
 
 def run(
-    model: Annotated[str, typer.Option(metavar="MODEL", help="Folder of a checkpoint, or openai:URL#MODEL.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL", help="Folder of a checkpoint, openai:URL#MODEL, or majority: the most frequent answers."
+        ),
+    ],
     benchmark: Benchmark,
     data: Data,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for answers, score and page.")],
@@ -19,6 +24,12 @@ def run(
     max_new_tokens: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Longest answer; without it what the kind of question needs.")
     ] = None,
+    by_likelihood: Annotated[
+        bool,
+        typer.Option(
+            "--by-likelihood", help="Multiple choice: the most likely option is the answer; checkpoints only."
+        ),
+    ] = False,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests under way at a server.")] = 8,
     key_env: Annotated[
         str | None, typer.Option(metavar="NAME", help="Environment variable that holds the server's key.")
@@ -44,6 +55,7 @@ def run(
         data=data,
         limit=limit,
         prompt=prompt,
+        by_likelihood=by_likelihood,
         max_new_tokens=max_new_tokens,
         concurrency=concurrency,
         key_env=key_env,

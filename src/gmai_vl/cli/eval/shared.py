@@ -50,6 +50,11 @@ def _remarks(result: dict[str, Any]) -> list[str]:
     if "credit" in result:
         low, high = result["credit"]["interval"]
         lines.append(f"mean credit {100 * result['credit']['mean']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]")
+    if fits := result.get("calibration"):
+        error = 100 * fits["expected_calibration_error"]
+        lines.append(f"calibration: expected error {error:.1f} points, Brier's score {fits['brier']:.3f}")
+    if judge := result.get("judge"):
+        lines.append(_judged(judge))
     for name, share in result.get("baselines", {}).items():
         lines.append(f"{name} baseline: {100 * share:.1f} %")
     lines += [f"note: {note}" for note in result.get("notes", ())]
@@ -62,3 +67,16 @@ def _remarks(result: dict[str, Any]) -> list[str]:
                 f"without them: {100 * rest['micro']:.1f} % [{100 * low:.1f}, {100 * high:.1f}] of {rest['n']}"
             )
     return [*lines, "Research use only, not for diagnosis."]
+
+
+def _judged(judge: dict[str, Any]) -> str:
+    name = f"LLM judge {judge['model']} (prompt {judge['version']})"
+    if not judge["n"]:
+        return f"{name}: no questions for it"
+    (low, high), agreed = judge["interval"], judge["agreement"]
+    line = f"{name}: {100 * judge['share']:.1f} % [{100 * low:.1f}, {100 * high:.1f}] of {judge['n']}"
+    if judge["n_failed"]:
+        line += f", {judge['n_failed']} without a verdict counted as wrong"
+    if agreed["n"]:
+        line += f"; agrees with the protocol on {100 * agreed['share']:.1f} % of {agreed['n']}"
+    return line + ("" if agreed["kappa"] is None else f", kappa {agreed['kappa']:.2f}")

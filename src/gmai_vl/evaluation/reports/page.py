@@ -69,6 +69,7 @@ def write_page(
         tiles=_tiles(run),
         notes=[*benchmark.notes, _leaks(run)],
         baselines=[_baseline(name, share, run) for name, share in run.baselines.items()],
+        calibration=run.calibration,
         groups={name: _group_rows(values) for name, values in run.groups.items() if values},
         sections=[
             (
@@ -78,6 +79,7 @@ def write_page(
             )
             for title, unparsed in (("No answer could be read", True), ("Wrong", False))
         ],
+        judge=_judge(score["judge"]) if "judge" in score else None,
         manifest={name: _told(value) for name, value in score.get("manifest", {}).items()},
     )
     write_text(folder / "report.html", writable(text))
@@ -127,6 +129,24 @@ def _leaks(run: Run) -> str:
 
 def _baseline(name: str, share: float, run: Run) -> dict[str, str]:
     return {"name": name, "accuracy": _percent(share), "gain": f"{100 * (run.micro - share):+.1f}"}
+
+
+def _judge(judge: Mapping[str, Any]) -> dict[str, Any]:
+    agreement = judge["agreement"]
+    return {
+        **{name: judge[name] for name in ("model", "version", "n", "n_failed", "n_empty", "n_grounding")},
+        "share": "" if judge["share"] is None else _percent(judge["share"]),
+        "interval": _interval(judge["interval"]),
+        "rows": [
+            {
+                **{name: row[name] for name in ("n", "both_right", "only_rules", "only_judge", "both_wrong")},
+                "questions": name,
+                "share": "" if row["share"] is None else _percent(row["share"]),
+                "kappa": "" if row["kappa"] is None else f"{row['kappa']:.2f}",
+            }
+            for name, row in {"all": agreement, **agreement["by_kind"]}.items()
+        ],
+    }
 
 
 def _group_rows(values: Mapping[str, Group]) -> list[dict[str, Any]]:

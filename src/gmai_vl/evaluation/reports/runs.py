@@ -46,6 +46,23 @@ class Leaks(Settings, extra="ignore"):
     without: WithoutLeaks | None = None
 
 
+class Bin(Settings, extra="ignore"):
+    """Questions of about one confidence."""
+
+    n: Count
+    confidence: Share
+    right: Share
+
+
+class Calibration(Settings, extra="ignore"):
+    """How well a model's probabilities of options fit the answers."""
+
+    n: Count
+    expected_calibration_error: Share
+    brier: Annotated[float, Field(ge=0, le=2)]
+    bins: list[Bin]
+
+
 class Manifest(Settings, extra="ignore", protected_namespaces=()):
     """What was asked of whom, as far as tables tell it."""
 
@@ -80,6 +97,7 @@ class Run(Settings, extra="ignore"):
     groups: dict[str, dict[str, Group]] = Field(default_factory=dict)
     leaks: Leaks = Leaks()
     baselines: dict[str, Share] = Field(default_factory=dict)
+    calibration: Calibration | None = None
     manifest: Manifest = Manifest()
 
     @property
