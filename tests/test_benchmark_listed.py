@@ -3,11 +3,13 @@
 import re
 from functools import partial
 from importlib import import_module
+from inspect import signature
 
 import pytest
 from benchmark_files import png, write_json_lines, write_parquet
 
 from gmai_vl.evaluation.benchmarks.listed import BENCHMARKS, read_benchmark
+from gmai_vl.evaluation.prompts import PROMPTS
 from gmai_vl.evaluation.rescore import score_file
 from gmai_vl.foundation import UserError
 
@@ -35,6 +37,13 @@ def test_a_reader_has_the_name_that_the_list_has_or_one_that_begins_it():
         assert any(name == each or name.startswith(f"{each}-") for each in own), name
 
 
+def test_the_usual_prompt_of_a_benchmark_is_that_of_its_reader():
+    for name, listed in BENCHMARKS.items():
+        told = signature(listed.read).parameters.get("prompt")
+        assert (told and told.default) == listed.prompt, name
+        assert listed.prompt is None or listed.prompt in PROMPTS
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_score_page_and_errors_say_the_name_that_was_asked_for(tmp_path, name):
     file, id = FILES[name]
@@ -42,7 +51,7 @@ def test_score_page_and_errors_say_the_name_that_was_asked_for(tmp_path, name):
     write_parquet(tmp_path / file, [ROW | {"id": id}])
     (question,) = read_benchmark(name, tmp_path).questions
     write_json_lines(tmp_path / "p.jsonl", [{"id": question.id, "response": "B"}])
-    result = score_file(name, tmp_path, tmp_path / "p.jsonl", out=tmp_path / "out")
+    result = score_file(name, tmp_path, tmp_path / "p.jsonl", prompt="direct", out=tmp_path / "out")
     assert (result["benchmark"], list(result["groups"]["source"])) == (name, [family])
     assert result["notes"] and all(note.startswith(f"{family}: ") for note in result["notes"])
     for written in ("score.json", "verdicts.jsonl", "report.html"):

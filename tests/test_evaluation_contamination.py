@@ -13,6 +13,7 @@ from gmai_vl.evaluation.benchmarks.benchmark import Benchmark
 from gmai_vl.evaluation.benchmarks.corpus import questions_of, read_corpus
 from gmai_vl.evaluation.contamination import contamination
 from gmai_vl.foundation import UserError
+from gmai_vl.records import ImageRef, Turn
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,18 @@ def test_pictures_of_training_are_found_though_they_were_encoded_again(corpus, t
         seen = contamination(model, benchmark, [])
         assert seen.status == "leaked"
         assert seen.leaked == {question.id for question in learnt}
+
+
+def test_a_picture_of_training_is_found_in_a_question_of_another_language(corpus, tmp_path):
+    """Splits that were drawn for each language by itself share pictures across languages."""
+    model = model_of(tmp_path / "model", provenance(corpus, str(corpus)))
+    whole = read_corpus(corpus)
+    learnt = questions_of(Corpus(corpus), split="train")
+    changed = {"id": "other", "stem": "?", "turns": (Turn("user", (ImageRef(0), "?")),)}
+    for language, other in (("en", "zh"), ("zh", "en")):
+        (one, *_) = (question for question in learnt if question.language == language and len(question.images) == 1)
+        asked = replace(one, language=other, **changed)
+        assert contamination(model, replace(whole, questions=(asked,)), []).leaked == {"other"}
 
 
 @pytest.mark.parametrize("place", ["beside", "given", "from here"])

@@ -225,7 +225,10 @@ def test_what_was_written_is_not_scored_by_losses(base, tmp_path):
     [
         (("--prompt", BY_LIKELIHOOD), "shows no options to choose from; add --by-likelihood"),
         (("--by-likelihood", "--max-new-tokens", "3"), "nothing is written with --by-likelihood"),
-        (("--by-likelihood", "--model", "openai:http://127.0.0.1:9#m"), "m tells no losses; give the folder of a checkpoint"),
+        (
+            ("--by-likelihood", "--model", "openai:http://127.0.0.1:9#m"),
+            "m tells no losses; give the folder of a checkpoint",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_told(base, tmp_path, more, message):

@@ -94,6 +94,10 @@ PROMPTS: dict[str, Wording] = {
 """Name -> wording."""
 
 
+LONG_ANSWERS: dict[str, int] = {"vlmevalkit": 512, "reason": 1024}
+"""Prompt -> tokens of its longest answer, where it leaves room for more than what the kind of question needs."""
+
+
 def prompts_sha256() -> str:
     """Return a hash over what all prompts make of a sample question, so that a changed wording shows."""
     options = {"A": "x", "B": "y"}

@@ -7,7 +7,7 @@ from typing import Any
 
 from gmai_vl.endpoint import EndpointSettings
 from gmai_vl.evaluation.benchmarks.benchmark import Benchmark
-from gmai_vl.evaluation.benchmarks.listed import read_benchmark
+from gmai_vl.evaluation.benchmarks.listed import prompt_of, read_benchmark
 from gmai_vl.evaluation.contamination import kept_contamination
 from gmai_vl.evaluation.llm_judge import OPINIONS, judge_by_llm
 from gmai_vl.evaluation.predictions import read_losses, read_predictions
@@ -48,7 +48,9 @@ def score_file(
     judged = judge(benchmark.questions, responses, protocol)
     result = scored(name, benchmark, judged, protocol, losses)
     result["leaks"] = leaks_of(judged, kept_contamination(predictions.parent, whole.sha256))
-    result["manifest"] = manifest_of(_asked_before(predictions, whole.sha256) | {"limit": limit})
+    result["manifest"] = manifest_of(
+        _asked_before(predictions, whole.sha256, prompt_of(name, prompt)) | {"limit": limit}
+    )
     if llm is not None:
         result["judge"] = judge_by_llm(llm, judged, responses, None if out is None else out / OPINIONS)
     if out is not None:
@@ -66,8 +68,8 @@ def _check_losses(benchmark: Benchmark, losses: Mapping[str, object], protocol: 
         )
 
 
-def _asked_before(predictions: Path, data_sha256: str) -> dict[str, Any]:
-    """Return what a run.json beside predictions says of them; only their name where there is none about these data."""
+def _asked_before(predictions: Path, data_sha256: str, prompt: str | None) -> dict[str, Any]:
+    """Return what a run.json beside predictions says of them; where none is about these data, what is known here."""
     name = predictions.parent.name or str(predictions)
     file = predictions.parent / RUN
     if file.is_file():
@@ -77,4 +79,4 @@ def _asked_before(predictions: Path, data_sha256: str) -> dict[str, Any]:
                 return asked_of(name, told)
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise UserError(f"{file}: cannot be read: {error!r}; score a copy of the predictions alone") from None
-    return {"model": name, "data_sha256": data_sha256}
+    return {"model": name, "data_sha256": data_sha256, "prompt": prompt}

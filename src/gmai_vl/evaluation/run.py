@@ -9,11 +9,11 @@ from typing import Any
 from gmai_vl.evaluation.answers.extraction import extract
 from gmai_vl.evaluation.baselines import majority_answers
 from gmai_vl.evaluation.benchmarks.benchmark import Benchmark
-from gmai_vl.evaluation.benchmarks.listed import read_benchmark
+from gmai_vl.evaluation.benchmarks.listed import prompt_of, read_benchmark
 from gmai_vl.evaluation.contamination import UNSEEING, contamination, write_contamination
 from gmai_vl.evaluation.likelihood import weigh
 from gmai_vl.evaluation.predictions import read_losses
-from gmai_vl.evaluation.prompts import BY_LIKELIHOOD
+from gmai_vl.evaluation.prompts import BY_LIKELIHOOD, LONG_ANSWERS
 from gmai_vl.evaluation.remote import PREFIX, ask_endpoint, endpoint_of
 from gmai_vl.evaluation.results import leaks_of, limited, manifest_of, scored, write_results
 from gmai_vl.evaluation.runner import ask, checkpoint_sha256, claim
@@ -45,7 +45,7 @@ class Asking:
     """The most likely option is the answer, nothing is written."""
 
     max_new_tokens: int | None = None
-    """Longest answer; None for what the kind of question needs."""
+    """Longest answer; None for what the prompt or else the kind of question needs."""
 
     concurrency: int = 8
     key_env: str | None = None
@@ -77,7 +77,7 @@ def run(asking: Asking, out: Path) -> Ran:
     identity = {
         "benchmark": asking.benchmark,
         "data": whole.sha256,
-        "prompt": asking.prompt or "the usual one",
+        "prompt": prompt_of(asking.benchmark, asking.prompt),
         "max_new_tokens": asking.max_new_tokens,
         **({"by": "likelihood"} if asking.by_likelihood else {}),
     }
@@ -144,10 +144,11 @@ def _asked(asking: Asking, benchmark: Benchmark, identity: dict[str, Any], out: 
         with saved_answers(file) as saved:
             saved.add({id: guess for id, guess in guesses.items() if id not in saved.responses})
         return guesses
+    tokens = asking.max_new_tokens or LONG_ANSWERS.get(identity["prompt"])
     if asking.model.startswith(PREFIX):
         settings = endpoint_of(asking.model, concurrency=asking.concurrency, key_env=asking.key_env)
         claim(out, identity | {"model": f"{PREFIX}{settings.url}#{settings.model}"})
-        return ask_endpoint(settings, questions, image, file, max_new_tokens=asking.max_new_tokens)
+        return ask_endpoint(settings, questions, image, file, max_new_tokens=tokens)
     from gmai_vl.model import load_model
 
     folder = Path(asking.model)
@@ -155,7 +156,7 @@ def _asked(asking: Asking, benchmark: Benchmark, identity: dict[str, Any], out: 
     claim(out, identity | {"model": checkpoint_sha256(folder)})
     if asking.by_likelihood:
         return weigh(vlm, questions, image, file, prompt=asking.prompt)
-    return ask(vlm, questions, image, file, max_new_tokens=asking.max_new_tokens)
+    return ask(vlm, questions, image, file, max_new_tokens=tokens)
 
 
 def _majority(asking: Asking, benchmark: Benchmark) -> dict[str, str]:

@@ -14,7 +14,10 @@ def list_(json: JsonFile = None) -> None:
     from gmai_vl.evaluation.prompts import PROMPTS
     from gmai_vl.evaluation.protocols import PROTOCOLS
 
-    benchmarks = {name: listed.about for name, listed in BENCHMARKS.items()}
+    benchmarks = {
+        name: listed.about + (f"; usual prompt {listed.prompt}" if listed.prompt else "")
+        for name, listed in BENCHMARKS.items()
+    }
     protocols = {name: f"{protocol.about} ({protocol.source})" for name, protocol in PROTOCOLS.items()}
     prompts = {name: (wording.__doc__ or "").strip() for name, wording in PROMPTS.items()}
     for title, listed in (("benchmarks", benchmarks), ("protocols", protocols), ("prompts", prompts)):

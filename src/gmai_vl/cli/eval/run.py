@@ -22,7 +22,7 @@ def run(
     limit: Limit = None,
     prompt: Prompt = None,
     max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Longest answer; without it what the kind of question needs.")
+        int | None, typer.Option(min=1, metavar="N", help="Longest answer; else what prompt and kind of question need.")
     ] = None,
     by_likelihood: Annotated[
         bool,

@@ -3,10 +3,11 @@
 The rules never guess: an answer that is absent, ambiguous or contradicts itself is unparsed, and unparsed counts as
 wrong and is counted. Both languages are read in every response, for a model may answer in the other one.
 
-*Every kind.* Full-width characters are read as ASCII. `<think>` blocks are left out, an unclosed one to the end of
-the response; what is struck through (`~~A~~`) likewise. Where there is `<answer>`, `\\boxed{}` or a JSON field
-`answer`, only their contents count, and they must agree; an empty one is no answer. Questions inside a response state
-nothing. What is left may have 10,000 characters; a longer text is a model that repeats itself, and unparsed.
+*Every kind.* Full-width characters are read as ASCII. `<think>` blocks are left out, an unclosed one to the end of the
+response; what is struck through (`~~A~~`) likewise. Where there is `<answer>`, `\\boxed{}` or a JSON field `answer`,
+only their contents count, and they must agree; an empty one is no answer, and neither is a JSON object that is cut off
+before it. Questions inside a response state nothing. What is left may have 10,000 characters; a longer text is a model
+that repeats itself, and unparsed.
 
 *Multiple choice*, in this order:
 1. What follows the last self-correction ("no, wait", 不对) counts alone.
@@ -32,7 +33,7 @@ alternatives or asks which, another short answer ("left", 左侧) has no choice;
 Anything else is unparsed.
 
 *Open.* The text behind the last cue, else the whole response, normalised; nothing, a refusal or a JSON object without
-an answer is unparsed.
+an answer is unparsed. A reference that lists several things, between commas, is met by the same things in any order.
 """
 
 import re
@@ -43,6 +44,7 @@ from gmai_vl.evaluation.answers.choices import choice_of
 from gmai_vl.evaluation.answers.wording import (
     conclusions,
     is_broken_json,
+    is_cut_off_json,
     plain,
     refuses,
     tagged_answers,
@@ -66,6 +68,8 @@ _LEAD = re.compile(
     r"|(?:这|该图|图中)?是(?!否|不是)|位于|在(?=[左右上下前后]))\s*"
 )
 
+
+_LIST_MARKS = re.compile(r"[,;](?!\d)|、|\band\b", re.I)
 
 _HEDGED = re.compile(
     r"\b(?:possibly|maybe|perhaps|may\s+be|might|could\s+be|either|both)\b|可能|也许|或许|疑似|大概|不排除|两者|都有",
@@ -98,7 +102,8 @@ def extract(kind: str, question: str, options: Mapping[str, str] | None, respons
     """
     if kind not in ("mcq", "closed", "open"):
         raise ValueError(f"no rules for answers of kind {kind}")
-    if len(plain(response)) > LONGEST_RESPONSE:
+    text = plain(response)
+    if len(text) > LONGEST_RESPONSE or is_cut_off_json(text):
         return UNPARSED
     if kind == "closed":
         return _closed(question, response)
@@ -130,7 +135,18 @@ def is_correct(kind: str, question: str, options: Mapping[str, str] | None, answ
         return False
     if kind == "closed" and (reference := yes_or_no(question, answer)):
         return extracted.choice == reference
-    return extracted.choice is None and extracted.text == _short(answer)
+    return extracted.choice is None and (extracted.text == _short(answer) or _is_list_of(extracted.text, answer))
+
+
+def _is_list_of(text: str, answer: str) -> bool:
+    """Say whether normalised words are the things that a reference lists ("Liver, Heart"), in any order."""
+    things = [words(thing) for thing in _LIST_MARKS.split(plain(answer))]
+    said = [word for word in text.split() if word != "and"]
+    return (
+        len(things) > 1
+        and sorted(said) == sorted(" ".join(things).split())
+        and all(f" {thing} " in f" {' '.join(said)} " for thing in things)
+    )
 
 
 def letters_of_answer(options: Mapping[str, str], answer: str) -> set[str]:

@@ -99,6 +99,11 @@ def is_broken_json(text: str) -> bool:
     return re.match(r"\W*\{\s*[\"']", text) is not None and not tagged_answers(text)
 
 
+def is_cut_off_json(text: str) -> bool:
+    """Say whether a plain text is a JSON object that ends before its answer: what it weighs up is none."""
+    return is_broken_json(text) and text.count("{") > text.count("}")
+
+
 def corrected(text: str) -> str:
     """Return what follows the last self-correction ("no, wait", 不对) of a plain text; all of it without one."""
     ends = [match.end() for match in _CORRECTION.finditer(text)]

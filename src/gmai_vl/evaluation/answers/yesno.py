@@ -135,6 +135,8 @@ _PREDICATES = frozenset(
 )
 """Words that alone repeat what a question ends in: 正常 to 心脏正常吗."""
 
+_OPPOSITES = {"正常": "异常", "异常": "正常"}
+_NOT_NORMAL = re.compile("(?<!并)不正常")
 _CHINESE_NOT = re.compile(r"并没有|并未|并不|没有|并无|未见|不是|并非|不存在|不能|不会|没|无|未|不|非")
 
 
@@ -255,6 +257,7 @@ def _latin_words(text: str) -> list[str]:
 
 
 def _repeats_chinese(question: str, statement: str) -> Answer | None:
+    question, statement = (_NOT_NORMAL.sub("异常", text) for text in (question, statement))
     asked = _CHINESE_EMPTY.sub("", _CHINESE_ASKING.sub("", question))
     denials = _CHINESE_NOT.findall(statement)
     said = _CHINESE_EMPTY.sub("", _CHINESE_NOT.sub("", statement))
@@ -264,6 +267,7 @@ def _repeats_chinese(question: str, statement: str) -> Answer | None:
         return "no" if said in asked else None
     if said in _PREDICATES and asked.endswith(said):
         return "yes"
-    if (turned := said.replace("异常", "正常")) != said and (turned == asked or asked.endswith(turned)):
+    turned = re.sub("|".join(_OPPOSITES), lambda word: _OPPOSITES[word[0]], said)
+    if turned != said and asked.endswith(turned):
         return "no"
     return "yes" if said == asked or re.search(rf"是(?:否|不是)\W*{re.escape(said)}", question) else None

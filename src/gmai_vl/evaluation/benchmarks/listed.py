@@ -28,10 +28,10 @@ class Listed:
     """What it asks, and what to give as --data."""
 
     read: Callable[..., Benchmark]
-    """From the downloaded folder, and `prompt` where one is chosen."""
+    """From the downloaded folder, and the name of a prompt where there is one."""
 
-    takes_prompt: bool = True
-    """False where the questions hold their own instructions."""
+    prompt: str | None = "direct"
+    """The usual one; None where the questions hold their own instructions."""
 
 
 BENCHMARKS = {
@@ -47,21 +47,25 @@ BENCHMARKS = {
     "omnimedvqa-restricted": Listed(
         about="OmniMedVQA, restricted-access part", read=partial(read_omnimedvqa, access="restricted")
     ),
-    "gmai-mmbench": Listed(about="GMAI-MMBench, VAL; its TSV", read=read_gmai_mmbench),
+    "gmai-mmbench": Listed(about="GMAI-MMBench, VAL; its TSV", read=read_gmai_mmbench, prompt="vlmevalkit"),
     "gmai-mmbench-test": Listed(
-        about="GMAI-MMBench, TEST, answers withheld: predictions and the file to hand in", read=read_gmai_mmbench_test
+        about="GMAI-MMBench, TEST, answers withheld: predictions and the file to hand in",
+        read=read_gmai_mmbench_test,
+        prompt="vlmevalkit",
     ),
-    "mmmu-health": Listed(about="MMMU Health & Medicine, validation; parquet by subject or TSV", read=read_mmmu),
-    "mmmu-health-dev": Listed(about="MMMU Health & Medicine, dev", read=partial(read_mmmu, split="dev")),
+    "mmmu-health": Listed(
+        about="MMMU Health & Medicine, validation; parquet by subject or TSV", read=read_mmmu, prompt="mmmu"
+    ),
+    "mmmu-health-dev": Listed(about="MMMU Health & Medicine, dev", read=partial(read_mmmu, split="dev"), prompt="mmmu"),
     "mmmu-health-test": Listed(
-        about="MMMU Health & Medicine, test, answers withheld", read=partial(read_mmmu, split="test")
+        about="MMMU Health & Medicine, test, answers withheld", read=partial(read_mmmu, split="test"), prompt="mmmu"
     ),
     "mmmu-pro-health": Listed(about="MMMU-Pro, standard, Health & Medicine; parquet", read=read_mmmu_pro),
     "medxpertqa-mm": Listed(about="MedXpertQA MM, test; JSON lines and images", read=read_medxpertqa),
     "corpus": Listed(
         about="multiple-choice, closed and grounding questions of a corpus's test split; --data CORPUS",
         read=read_corpus,
-        takes_prompt=False,
+        prompt=None,
     ),
     "own": Listed(about="questions of one's own: a table or messages; --data FILE or its folder", read=read_own),
 }
@@ -73,11 +77,18 @@ def read_benchmark(name: str, data: Path, prompt: str | None = None) -> Benchmar
 
     Raises UserError for an unknown name, a prompt where there is none to choose, and files that cannot be used.
     """
+    chosen = prompt_of(name, prompt)
+    return BENCHMARKS[name].read(data) if chosen is None else BENCHMARKS[name].read(data, chosen)
+
+
+def prompt_of(name: str, prompt: str | None) -> str | None:
+    """Return the prompt that is chosen, or else the usual one of a benchmark; None where there is none to choose.
+
+    Raises UserError for an unknown benchmark, and for a prompt where there is none to choose.
+    """
     if name not in BENCHMARKS:
         raise UserError(f"--benchmark {name}: no benchmark of that name; {nearest(name, BENCHMARKS)}")
-    listed = BENCHMARKS[name]
-    if prompt is None:
-        return listed.read(data)
-    if not listed.takes_prompt:
+    usual = BENCHMARKS[name].prompt
+    if prompt is not None and usual is None:
         raise UserError(f"--prompt {prompt}: the questions of `{name}` hold their own instructions; leave it out")
-    return listed.read(data, prompt)
+    return prompt or usual

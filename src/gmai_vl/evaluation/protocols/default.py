@@ -13,6 +13,10 @@ def _judge(question: Question, response: str) -> Verdict:
     kind, stem, options = question.kind, question.stem, question.options
     extracted = extract(kind, stem, options, response)
     answers = (question.reference, *question.alternatives)
+    if extracted.unparsed and options and question.alternatives:
+        # Its text names all options that are right, and none alone.
+        named = {letter: text for letter, text in options.items() if letter not in question.alternatives}
+        extracted = extract(kind, stem, named, response)
     correct = any(is_correct(kind, stem, options, answer, extracted) for answer in answers)
     return Verdict(
         correct=correct,
