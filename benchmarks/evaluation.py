@@ -2,9 +2,9 @@
 
     python benchmarks/evaluation.py CHECKPOINT CORPUS [--limit 64] [--rounds 2]
 
-The same model, the same questions and, counted, the same answers: the runner reads each image once, keeps what the
-questions about it begin with, and answers 16 at a time; stock generation of transformers answers each by itself. Rounds
-take turns. The server answers after 0.25 s and is another process; its share is of what is possible at a concurrency.
+The same model, the same questions and, counted, the same answers, in fp32 and bf16: the runner reads each image once,
+keeps what the questions about it begin with, and answers 16 of one length at a time; stock generation of transformers
+answers each by itself. Rounds take turns. The server answers after 0.25 s and is another process; its share is of what is possible at a concurrency.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from gmai_vl.corpus import Corpus
 from gmai_vl.evaluation import Question, ask, questions_of
 from gmai_vl.evaluation.remote import ask_endpoint, endpoint_of
 from gmai_vl.evaluation.runner import MAX_NEW_TOKENS
-from gmai_vl.model import Vlm, encode_prompt, load_model, prepare_image
+from gmai_vl.model import Vlm, encode_prompt, load_to_answer, prepare_image
 
 LATENCY_S = 0.25
 
@@ -44,9 +44,10 @@ def main() -> None:
     questions = [one for one in questions_of(corpus) if len(one.images) == 1][: given.limit]
     images = len({one.images for one in questions})
     print(f"{len(questions)} questions about {images} images")
-    vlm = load_model(given.checkpoint)
-    for number in range(given.rounds):
-        print(f"round {number + 1}: " + local(vlm, corpus, questions), flush=True)
+    for precision in ("fp32", "bf16"):
+        vlm = load_to_answer(given.checkpoint, precision)
+        for number in range(given.rounds):
+            print(f"{precision}, round {number + 1}: " + local(vlm, corpus, questions), flush=True)
     remote(corpus, questions)
 
 
@@ -68,9 +69,9 @@ def one_at_a_time(vlm: Vlm, corpus: Corpus, question: Question) -> str:
     encoded = encode_prompt(vlm.processor, question.turns)
     pixels = [prepare_image(vlm.processor, corpus.image(question.images[index])) for index in encoded.images]
     said = vlm.model.generate(
-        input_ids=torch.tensor([encoded.input_ids]),
-        attention_mask=torch.ones(1, len(encoded.input_ids), dtype=torch.long),
-        pixel_values=torch.stack(pixels).to(vlm.model.dtype),
+        input_ids=torch.tensor([encoded.input_ids], device=vlm.model.device),
+        attention_mask=torch.ones(1, len(encoded.input_ids), dtype=torch.long, device=vlm.model.device),
+        pixel_values=torch.stack(pixels).to(vlm.model.device, vlm.model.dtype),
         max_new_tokens=MAX_NEW_TOKENS[question.kind],
         do_sample=False,
     )

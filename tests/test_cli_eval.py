@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from corpus_recipes import write_sources
 from PIL import Image
 from typer.testing import CliRunner
@@ -13,7 +14,7 @@ from gmai_vl.cli.eval import app
 from gmai_vl.corpus import Corpus, build
 from gmai_vl.evaluation import majority_answers, questions_of, read_predictions
 from gmai_vl.foundation import UserError
-from gmai_vl.model import ModelSettings, build_model, save_model
+from gmai_vl.model import ModelSettings, build_model, load_to_answer, save_model
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,15 @@ def test_run_writes_predictions_and_the_score_of_them(base, tmp_path):
     assert "research use only" in (tmp_path / "out/report.html").read_text().lower()
     with pytest.raises(UserError, match="have no response"):
         gmai_eval(*score)
+
+
+def test_a_checkpoint_computes_in_what_is_asked_for(base, tmp_path):
+    run = ("run", "--model", base / "model", "--benchmark", "corpus", "--data", base / "corpus", "--limit", 2)
+    gmai_eval(*run, "--precision", "bf16", "--out", tmp_path / "half")
+    assert json.loads((tmp_path / "half/score.json").read_text())["manifest"]["precision"] == "bf16"
+    assert load_to_answer(base / "model", "bf16").model.dtype == torch.bfloat16
+    with pytest.raises(UserError, match="holds a run with another precision"):
+        gmai_eval(*run, "--out", tmp_path / "half")
 
 
 def test_most_frequent_answers_are_a_run_like_any_other(base, tmp_path):

@@ -96,6 +96,21 @@ def test_what_prompts_begin_with_is_computed_once(vlm):
     assert seen == [2 * beginning, 6 * (longest - beginning)]
 
 
+def test_prompts_of_one_length_are_together_whatever_their_image(vlm):
+    asked = [one for one in requests() if len(one.images) == 1]
+    seen = []
+    layer = vlm.model.model.language_model.layers[0]
+    hook = layer.register_forward_pre_hook(lambda _module, args: seen.append(tuple(args[0].shape[:2])))
+    answers = generate(vlm, asked, max_new_tokens=1, batch_size=3)
+    hook.remove()
+    prompts = [encode_prompt(vlm.processor, one.turns).input_ids for one in asked]
+    image = vlm.processor.image_token_id
+    beginning = max(at for at, token in enumerate(prompts[0]) if token == image) + 1
+    lengths = sorted(len(prompt) - beginning for prompt in prompts)
+    assert seen == [(2, beginning), (3, lengths[2]), (3, lengths[5])]
+    assert answers == generate(vlm, asked, max_new_tokens=1, batch_size=1)
+
+
 def test_training_mode_is_given_back(vlm):
     vlm.model.train()
     generate(vlm, requests()[:1], max_new_tokens=1, batch_size=1)

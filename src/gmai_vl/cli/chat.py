@@ -24,7 +24,7 @@ def chat(
     Example: gmai chat --model runs/smol/final --image chest.png "Which modality is this?"
     """
     from gmai_vl.foundation import BadItem, UserError
-    from gmai_vl.model import Request, generate, load_model
+    from gmai_vl.model import Request, generate, load_to_answer
     from gmai_vl.records import ImageRef, Turn
     from gmai_vl.sources.images import read_image
 
@@ -34,7 +34,7 @@ def chat(
         images = tuple(read_image(path) for path in image)
     except BadItem as bad:
         raise UserError(f"--image: {bad}") from None
-    vlm = load_model(model)
+    vlm = load_to_answer(model)
     typer.echo(NOTICE)
     turns: tuple[Turn, ...] = ()
     question = prompt if prompt is not None else _next_question()

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gmai_vl.evaluation.answers.extraction import extract
 from gmai_vl.evaluation.baselines import majority_answers
@@ -47,6 +47,9 @@ class Asking:
     max_new_tokens: int | None = None
     """Longest answer; None for what the prompt or else the kind of question needs."""
 
+    precision: Literal["fp32", "bf16"] | None = None
+    """What a checkpoint computes in; None for what it was saved in."""
+
     concurrency: int = 8
     key_env: str | None = None
     corpora: tuple[Path, ...] = ()
@@ -80,6 +83,7 @@ def run(asking: Asking, out: Path) -> Ran:
         "prompt": prompt_of(asking.benchmark, asking.prompt),
         "max_new_tokens": asking.max_new_tokens,
         **({"by": "likelihood"} if asking.by_likelihood else {}),
+        **({"precision": asking.precision} if asking.precision else {}),
     }
     responses = _asked(asking, benchmark, identity, out)
     if any(question.answer is None for question in benchmark.questions):
@@ -111,6 +115,7 @@ def asked_of(model: str, told: Mapping[str, Any]) -> dict[str, Any]:
         "decoding": {"by_likelihood": True}
         if by_likelihood
         else {"greedy": True, "max_new_tokens": told["max_new_tokens"]},
+        **({"precision": told["precision"]} if "precision" in told else {}),
     }
 
 
@@ -149,10 +154,10 @@ def _asked(asking: Asking, benchmark: Benchmark, identity: dict[str, Any], out: 
         settings = endpoint_of(asking.model, concurrency=asking.concurrency, key_env=asking.key_env)
         claim(out, identity | {"model": f"{PREFIX}{settings.url}#{settings.model}"})
         return ask_endpoint(settings, questions, image, file, max_new_tokens=tokens)
-    from gmai_vl.model import load_model
+    from gmai_vl.model import load_to_answer
 
     folder = Path(asking.model)
-    vlm = load_model(folder)
+    vlm = load_to_answer(folder, asking.precision)
     claim(out, identity | {"model": checkpoint_sha256(folder)})
     if asking.by_likelihood:
         return weigh(vlm, questions, image, file, prompt=asking.prompt)

@@ -5,7 +5,7 @@ from gmai_vl.model.attention import SHORT_SEGMENT
 from gmai_vl.model.backbones import BACKBONES, Backbone, backbone_path, cache_folder, is_present, pull
 from gmai_vl.model.build import build_model, new_conversations
 from gmai_vl.model.chatml import IGNORED, Batch, Encoded, collate, cut_to, encode, encode_many, encode_prompt
-from gmai_vl.model.checkpoint import load_model, save_model
+from gmai_vl.model.checkpoint import load_model, load_to_answer, save_model
 from gmai_vl.model.folder import atomic_folder
 from gmai_vl.model.formats.gguf_export import GgufFile, export_gguf
 from gmai_vl.model.generate import generate
@@ -48,6 +48,7 @@ __all__ = [
     "image_token_count",
     "is_present",
     "load_model",
+    "load_to_answer",
     "loss_sum",
     "mean_losses",
     "new_conversations",

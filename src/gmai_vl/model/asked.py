@@ -2,9 +2,10 @@
 
 # B requests of a batch · T tokens · P tokens of an image · D language width
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -80,47 +81,66 @@ def image_features(vlm: Vlm, pixels: Mapping[str, NDArray[np.uint8]], batch_size
     return features
 
 
-def batches(prompts: Sequence[Prompt], size: int) -> Iterator[list[Prompt]]:
-    """Yield the prompts in batches: those about one image together, as they begin alike; others by length."""
-    often = Counter(prompt.images for prompt in prompts)
-    ordered = sorted(prompts, key=lambda one: (one.images if often[one.images] > 1 else (), len(one.input_ids)))
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Prompts of which the model has read how they begin."""
+
+    prompts: list[Prompt]
+
+    embeds_BTD: Tensor
+    """What it has still to read."""
+
+    mask_BT: Tensor
+    """Real tokens, of what it has read and of what it has still to read."""
+
+    cache: DynamicCache
+    """Keys and values of what it has read; nothing of prompts that begin like no other."""
+
+
+def opened(vlm: Vlm, prompts: Sequence[Prompt], features: Mapping[str, Tensor], size: int) -> Iterator[Opened]:
+    """Yield the prompts in batches of at most `size`, of about one length.
+
+    How prompts begin, up to the end of their first image, is read once for all that begin alike. At most `size`
+    beginnings are held at a time, so that they take no more memory than a batch.
+    """
+    alike: dict[tuple[tuple[int, ...], tuple[str, ...]], list[Prompt]] = defaultdict(list)
+    for prompt in prompts:
+        begins = _split(vlm, prompt)[0]
+        alike[tuple(begins.input_ids), begins.images].append(prompt)
+    shared = [members for (tokens, _), members in alike.items() if tokens and len(members) > 1]
+    in_company = {prompt.number for members in shared for prompt in members}
+    for batch in _by_length([prompt for prompt in prompts if prompt.number not in in_company], size):
+        yield Opened(batch, *_left_padded(vlm, batch, features), DynamicCache(config=vlm.model.config.text_config))
+    for first in range(0, len(shared), size):
+        yield from _opened_together(vlm, shared[first : first + size], features, size)
+
+
+def _opened_together(
+    vlm: Vlm, groups: Sequence[Sequence[Prompt]], features: Mapping[str, Tensor], size: int
+) -> Iterator[Opened]:
+    """Yield batches of prompts of several groups, each of which begins alike."""
+    begun = DynamicCache(config=vlm.model.config.text_config)
+    embeds_BTD, begun_BT = _left_padded(vlm, [_split(vlm, group[0])[0] for group in groups], features)
+    hidden(vlm, embeds_BTD, begun_BT, begun)
+    row_of = {prompt.number: row for row, group in enumerate(groups) for prompt in group}
+    for batch in _by_length([prompt for group in groups for prompt in group], size):
+        rows_B = torch.tensor([row_of[prompt.number] for prompt in batch], device=vlm.model.device)
+        embeds_BTD, rest_BT = _left_padded(vlm, [_split(vlm, prompt)[1] for prompt in batch], features)
+        yield Opened(batch, embeds_BTD, torch.cat([begun_BT[rows_B], rest_BT], dim=1), _rows_of(begun, rows_B))
+
+
+def _by_length(prompts: Sequence[Prompt], size: int) -> Iterator[list[Prompt]]:
+    ordered = sorted(prompts, key=lambda prompt: len(prompt.input_ids))
     for first in range(0, len(ordered), size):
         yield ordered[first : first + size]
 
 
-def opened(vlm: Vlm, batch: Sequence[Prompt], features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, DynamicCache]:
-    """Return what the model has still to read of prompts, embeddings [B, T, D], and what it has read, in a cache.
-
-    Read is how the prompts begin, where several begin alike, once for each beginning. Between them the mask [B, T] of
-    real tokens, of both together.
-    """
-    cache, read_BT = _beginnings(vlm, batch, features)
-    if cache is not None:
-        batch = [_split(vlm, prompt)[1] for prompt in batch]
-    embeds_BTD, rest_BT = _left_padded(vlm, batch, features)
-    mask_BT = torch.cat([read_BT, rest_BT], dim=1)
-    return embeds_BTD, mask_BT, DynamicCache(config=vlm.model.config.text_config) if cache is None else cache
-
-
-def _beginnings(
-    vlm: Vlm, batch: Sequence[Prompt], features: Mapping[str, Tensor]
-) -> tuple[DynamicCache | None, Tensor]:
-    """Return keys and values of how the prompts begin, up to their first image, and the mask [B, T] of real tokens.
-
-    Prompts that begin alike share one pass. None, and no tokens, where no two of them do.
-    """
-    beginnings = [_split(vlm, prompt)[0] for prompt in batch]
-    distinct = {(tuple(prompt.input_ids), prompt.images): prompt for prompt in beginnings}
-    if len(distinct) == len(batch) or not all(prompt.input_ids for prompt in beginnings):
-        return None, torch.zeros((len(batch), 0), dtype=torch.long, device=vlm.model.device)
-    embeds_BTD, mask_BT = _left_padded(vlm, list(distinct.values()), features)
-    cache = DynamicCache(config=vlm.model.config.text_config)
-    hidden(vlm, embeds_BTD, mask_BT, cache)
-    place_of = {key: place for place, key in enumerate(distinct)}
-    rows = torch.tensor([place_of[tuple(prompt.input_ids), prompt.images] for prompt in beginnings])
-    rows = rows.to(vlm.model.device)
-    cache.batch_select_indices(rows)
-    return cache, mask_BT[rows]
+def _rows_of(cache: DynamicCache, rows_B: Tensor) -> DynamicCache:
+    """Return a cache of some rows of another, which stays as it is."""
+    chosen = copy(cache)
+    chosen.layers = [copy(layer) for layer in cache.layers]
+    chosen.batch_select_indices(rows_B)
+    return chosen
 
 
 def _split(vlm: Vlm, prompt: Prompt) -> tuple[Prompt, Prompt]:

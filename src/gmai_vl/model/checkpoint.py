@@ -4,7 +4,7 @@ from collections.abc import Callable
 from copy import copy
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from huggingface_hub import save_torch_state_dict
@@ -61,12 +61,27 @@ def _save_weights(model: LlavaForConditionalGeneration, weights: dict[str, Tenso
     save_torch_state_dict(in_files, folder, max_shard_size=LARGEST_FILE)
 
 
+Precision = Literal["fp32", "bf16"]
+
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
 def load_model(path: Path, *, dtype: torch.dtype | None = None) -> Vlm:
     """Load a checkpoint from a folder, in evaluation mode, on the CPU, in `dtype` or as it was saved.
 
     Raises UserError where the folder is no complete checkpoint of a LLaVA model in safetensors.
     """
     return read_checkpoint(Path(path), partial(_with_weights, dtype=dtype))
+
+
+def load_to_answer(path: Path, precision: Precision | None = None) -> Vlm:
+    """Load a checkpoint to ask it: on a GPU where there is one, in a precision or as it was saved.
+
+    Raises UserError as `load_model` does.
+    """
+    vlm = load_model(path, dtype=None if precision is None else DTYPES[precision])
+    vlm.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return vlm
 
 
 def read_checkpoint(path: Path, model_of: Callable[[Path, LlavaConfig], LlavaForConditionalGeneration]) -> Vlm:

@@ -5,10 +5,8 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
-from transformers import DynamicCache
 
-from gmai_vl.model.asked import Request, answering, batches, hidden, image_features, opened, prepare
+from gmai_vl.model.asked import Opened, Request, answering, hidden, image_features, opened, prepare
 from gmai_vl.model.vlm import Vlm
 
 
@@ -24,27 +22,16 @@ def generate(vlm: Vlm, requests: Sequence[Request], *, max_new_tokens: int, batc
     with answering(vlm):
         prompts, pixels = prepare(vlm, requests)
         features = image_features(vlm, pixels, batch_size)
-        for batch in batches(prompts, batch_size):
-            said = _greedy(vlm, *opened(vlm, batch, features), max_new_tokens, stop=tokenizer.eos_token_id)
-            for prompt, tokens in zip(batch, said, strict=True):
+        for batch in opened(vlm, prompts, features, batch_size):
+            said = _greedy(vlm, batch, max_new_tokens, stop=tokenizer.eos_token_id)
+            for prompt, tokens in zip(batch.prompts, said, strict=True):
                 answers[prompt.number] = tokenizer.decode(tokens, skip_special_tokens=True).strip()
     return [answers[number] for number in range(len(requests))]
 
 
-def _greedy(
-    vlm: Vlm,
-    embeds_BTD: Tensor,
-    mask_BT: Tensor,
-    cache: DynamicCache,
-    max_new_tokens: int,
-    *,
-    stop: int,
-) -> list[list[int]]:
-    """Return the new tokens of every row, without the stop token. A finished row leaves the batch at once.
-
-    `cache` holds what was read of the rows before; `mask_BT` is of that and of the embeddings.
-    """
-    model = vlm.model
+def _greedy(vlm: Vlm, batch: Opened, max_new_tokens: int, *, stop: int) -> list[list[int]]:
+    """Return the new tokens of every prompt, without the stop token. A finished row leaves the batch at once."""
+    model, embeds_BTD, mask_BT, cache = vlm.model, batch.embeds_BTD, batch.mask_BT, batch.cache
     said: list[list[int]] = [[] for _ in range(len(embeds_BTD))]
     alive = torch.arange(len(embeds_BTD), device=embeds_BTD.device)
     for _ in range(max_new_tokens):

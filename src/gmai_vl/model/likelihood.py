@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
-from transformers import DynamicCache
 
-from gmai_vl.model.asked import Prompt, Request, answering, batches, hidden, image_features, opened, prepare
+from gmai_vl.model.asked import Opened, Request, answering, hidden, image_features, opened, prepare
 from gmai_vl.model.chatml import text_tokens
 from gmai_vl.model.vlm import Vlm
 
@@ -46,9 +45,8 @@ def mean_losses(vlm: Vlm, weighings: Sequence[Weighing], *, batch_size: int) -> 
     with answering(vlm):
         prompts, pixels = prepare(vlm, [weighing.request for weighing in weighings])
         features = image_features(vlm, pixels, batch_size)
-        for batch in batches(prompts, max(1, batch_size // most)):
-            read = opened(vlm, batch, features)
-            losses |= _losses(vlm, batch, [answers[prompt.number] for prompt in batch], *read)
+        for batch in opened(vlm, prompts, features, max(1, batch_size // most)):
+            losses |= _losses(vlm, batch, [answers[prompt.number] for prompt in batch.prompts])
     return [losses[number] for number in range(len(weighings))]
 
 
@@ -62,23 +60,16 @@ def _tokens(vlm: Vlm, weighing: Weighing) -> list[_Answer]:
     return [_Answer(whole, len(begins)) for whole in wholes]
 
 
-def _losses(
-    vlm: Vlm,
-    batch: Sequence[Prompt],
-    answers: Sequence[Sequence[_Answer]],
-    embeds_BTD: Tensor,
-    mask_BT: Tensor,
-    cache: DynamicCache,
-) -> dict[int, list[float]]:
-    device = vlm.model.device
-    before_BD = hidden(vlm, embeds_BTD, mask_BT, cache)[:, -1]
+def _losses(vlm: Vlm, batch: Opened, answers: Sequence[Sequence[_Answer]]) -> dict[int, list[float]]:
+    device, cache = vlm.model.device, batch.cache
+    before_BD = hidden(vlm, batch.embeds_BTD, batch.mask_BT, cache)[:, -1]
     row_of = torch.tensor([place for place, some in enumerate(answers) for _ in some], device=device)
     rows = [answer for some in answers for answer in some]
     said_RK, learnt_RK = _right_padded(rows, device)
     cache.batch_select_indices(row_of)
     hidden_RKD = before_BD[row_of][:, None]
     if said_RK.shape[1] > 1:
-        going_RT = torch.cat([mask_BT[row_of], (said_RK[:, :-1] >= 0).long()], dim=1)
+        going_RT = torch.cat([batch.mask_BT[row_of], (said_RK[:, :-1] >= 0).long()], dim=1)
         embeds_RKD = vlm.model.get_input_embeddings()(said_RK[:, :-1].clamp(min=0))
         hidden_RKD = torch.cat([hidden_RKD, hidden(vlm, embeds_RKD, going_RT, cache)], dim=1)
     mean_R = [
@@ -86,7 +77,7 @@ def _losses(
         for hidden_KD, said_K, learnt_K in zip(hidden_RKD, said_RK, learnt_RK, strict=True)
     ]
     means = iter(mean_R)
-    return {prompt.number: [next(means) for _ in some] for prompt, some in zip(batch, answers, strict=True)}
+    return {prompt.number: [next(means) for _ in some] for prompt, some in zip(batch.prompts, answers, strict=True)}
 
 
 def _right_padded(answers: Sequence[_Answer], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """`gmai eval run`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -30,6 +30,10 @@ def run(
             "--by-likelihood", help="Multiple choice: the most likely option is the answer; checkpoints only."
         ),
     ] = False,
+    precision: Annotated[
+        Literal["fp32", "bf16"] | None,
+        typer.Option(help="What a checkpoint computes in; without it, as it was saved. bf16 may change a few answers."),
+    ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests under way at a server.")] = 8,
     key_env: Annotated[
         str | None, typer.Option(metavar="NAME", help="Environment variable that holds the server's key.")
@@ -57,6 +61,7 @@ def run(
         prompt=prompt,
         by_likelihood=by_likelihood,
         max_new_tokens=max_new_tokens,
+        precision=precision,
         concurrency=concurrency,
         key_env=key_env,
         corpora=tuple(corpora),
