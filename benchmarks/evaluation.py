@@ -2,9 +2,10 @@
 
     python benchmarks/evaluation.py CHECKPOINT CORPUS [--limit 64] [--rounds 2]
 
-The same model, the same questions and, counted, the same answers, in fp32 and bf16: the runner reads each image once,
-keeps what the questions about it begin with, and answers 16 of one length at a time; stock generation of transformers
-answers each by itself. Rounds take turns. The server answers after 0.25 s and is another process; its share is of what is possible at a concurrency.
+The same model, the same questions and, counted, the same answers, in fp32 and bf16. The runner reads each image once,
+keeps what the questions about it begin with, and answers those of about one length together; stock generation of
+transformers answers each by itself. Rounds take turns. The server answers after 0.25 s and is another process; its
+share is of what is possible at a concurrency.
 """
 
 import argparse

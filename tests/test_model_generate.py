@@ -1,10 +1,12 @@
 """Batched generation says what stock generation says one request at a time."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
-from gmai_vl.model import ModelSettings, Request, build_model, encode_prompt, generate, prepare_image
+from gmai_vl.model import ModelSettings, Request, build_model, encode_prompt, generate, prepare_image, rows_at_once
 from gmai_vl.records import ImageRef, Turn
 
 NEW_TOKENS = 24
@@ -109,6 +111,22 @@ def test_prompts_of_one_length_are_together_whatever_their_image(vlm):
     lengths = sorted(len(prompt) - beginning for prompt in prompts)
     assert seen == [(2, beginning), (3, lengths[2]), (3, lengths[5])]
     assert answers == generate(vlm, asked, max_new_tokens=1, batch_size=1)
+
+
+@pytest.mark.parametrize(
+    ("layers", "heads", "width", "dtype", "rows"),
+    [
+        (12, 3, 64, "float32", 32),  # SmolLM2-135M, 12 of its layers: 19 MB for 1,024 tokens
+        (32, 8, 128, "bfloat16", 16),  # InternLM2-7B: 134 MB
+        (28, 4, 128, "bfloat16", 32),  # Qwen2-7B: 59 MB
+        (32, 32, 128, "bfloat16", 4),  # Vicuna-7B: 537 MB
+        (40, 40, 128, "float32", 4),
+    ],
+)
+def test_so_many_prompts_at_once_as_fit_2_gib(layers, heads, width, dtype, rows):
+    text = SimpleNamespace(num_hidden_layers=layers, num_key_value_heads=heads, head_dim=width)
+    model = SimpleNamespace(config=SimpleNamespace(text_config=text), dtype=getattr(torch, dtype))
+    assert rows_at_once(SimpleNamespace(model=model)) == rows
 
 
 def test_training_mode_is_given_back(vlm):

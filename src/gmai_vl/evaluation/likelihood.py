@@ -31,7 +31,7 @@ def weigh(
     out: Path,
     *,
     prompt: str | None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
 ) -> dict[str, str]:
     """Weigh the options of every question that the predictions file `out` has no answer to; return id -> letter.
 
@@ -40,7 +40,7 @@ def weigh(
     token, the first of equals; `out` holds all losses beside it. Raises UserError where a question is no multiple
     choice, or `out` holds anything but predictions.
     """
-    from gmai_vl.model import mean_losses
+    from gmai_vl.model import mean_losses, rows_at_once
 
     if others := [question for question in questions if not question.options]:
         raise UserError(
@@ -54,7 +54,7 @@ def weigh(
             pending = [question for question in call if question.id not in saved.responses]
             images = {name: image_of(name) for question in pending for name in question.images}
             weighings = [_weighing(question, images, prompt) for question in pending]
-            all_losses = mean_losses(vlm, weighings, batch_size=batch_size)
+            all_losses = mean_losses(vlm, weighings, batch_size=batch_size or rows_at_once(vlm))
             for question, losses in zip(pending, all_losses, strict=True):
                 if not all(map(isfinite, losses)):
                     raise UserError(f"{question.id}: the model's losses are {losses}, its weights are damaged")

@@ -28,18 +28,19 @@ def ask(
     image_of: Callable[[str], NDArray[np.uint8]],
     out: Path,
     *,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     max_new_tokens: int | None = None,
 ) -> dict[str, str]:
     """Ask every question that the predictions file `out` has no answer to, and return all answers: id -> response.
 
     `image_of` gives the pixels of a sha256 name. Answers are appended to `out` and flushed to disk call by call, in
-    an order that depends on the questions only. `max_new_tokens` is the longest answer, None for what the kind of a
-    question needs. A last line that was cut off is dropped and asked again. Raises
-    UserError if `out` holds anything else.
+    an order that depends only on the questions and on `batch_size`, None for what fits the model. `max_new_tokens` is
+    the longest answer, None for what the kind of a question needs. A last line that was cut off is dropped and asked
+    again. Raises UserError if `out` holds anything else.
     """
-    from gmai_vl.model import Request, generate
+    from gmai_vl.model import Request, generate, rows_at_once
 
+    batch_size = batch_size or rows_at_once(vlm)
     calls = list(_calls(questions, batch_size * BATCHES_PER_CALL))
     with saved_answers(out) as saved:
         for call in progress(calls, "asking", len(calls)):

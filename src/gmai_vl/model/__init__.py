@@ -1,6 +1,6 @@
 """The vision-language model: parts, presets, conversations as tokens, loss, generation, checkpoints."""
 
-from gmai_vl.model.asked import Request
+from gmai_vl.model.asked import Request, rows_at_once
 from gmai_vl.model.attention import SHORT_SEGMENT
 from gmai_vl.model.backbones import BACKBONES, Backbone, backbone_path, cache_folder, is_present, pull
 from gmai_vl.model.build import build_model, new_conversations
@@ -56,6 +56,7 @@ __all__ = [
     "parts",
     "prepare_image",
     "pull",
+    "rows_at_once",
     "save_model",
     "set_trainable",
     "words_loss_sum",

@@ -41,6 +41,17 @@ class Prompt:
     """sha256 of the shown images, in reading order."""
 
 
+def rows_at_once(vlm: Vlm) -> int:
+    """Return how many prompts to answer together: as many as have keys and values of 2 GiB, 4 to 32.
+
+    For prompts of 1,024 tokens; on 2 cores, in bf16, more than 32 are no faster (benchmarks/evaluation.py).
+    """
+    config = vlm.model.config.text_config
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    bytes_a_token = 2 * config.num_hidden_layers * config.num_key_value_heads * width * vlm.model.dtype.itemsize
+    return min(32, max(4, 2**31 // (1024 * bytes_a_token)))
+
+
 @contextmanager
 def answering(vlm: Vlm) -> Iterator[None]:
     """Put a model into its state for answering, and give it back its own."""
