@@ -106,6 +106,9 @@ def test_what_a_checkpoint_goes_on_from_counts_too(corpus, tmp_path):
     learnt = tuple(questions_of(Corpus(corpus), split="train"))[:1]
     benchmark = replace(read_corpus(corpus), questions=learnt)
     assert contamination(model_of(tmp_path / "second", told), benchmark, []).status == "leaked"
+    both = provenance(corpus, str(corpus), init=str(first))
+    seen = contamination(model_of(tmp_path / "third", both), benchmark, [])
+    assert seen.why == f"held against training corpora: {Corpus(corpus).manifest['name']}"  # that is, once
 
 
 def test_a_provenance_that_cannot_be_read_is_one_line(corpus, tmp_path):

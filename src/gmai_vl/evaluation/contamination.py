@@ -77,17 +77,19 @@ def contamination(model: Path | None, benchmark: Benchmark, places: Sequence[Pat
     trained_on = list(_trained_on(model))
     if not trained_on:
         return _unknown(f"{model} names no training corpora in a provenance.json")
-    found: list[Corpus] = []
+    found: dict[str, Corpus] = {}
     for name, fingerprint, path in trained_on:
+        if fingerprint in found:
+            continue
         corpus = _find(fingerprint, [path, *_seen_from(model, path), *places])
         if corpus is None:
             return _unknown(f"training corpus `{name}` ({fingerprint[:12]}) is not here; give its folder by --corpora")
-        found.append(corpus)
+        found[fingerprint] = corpus
     theirs = list(_shown(benchmark))
     leaked: set[str] = set()
-    for corpus in found:
+    for corpus in found.values():
         leaked |= {leak.theirs.id for leak in find_leaks(shown_by(corpus.path, ("train", "val")).shown, theirs)}
-    told = ", ".join(corpus.manifest["name"] for corpus in found)
+    told = ", ".join(corpus.manifest["name"] for corpus in found.values())
     status: Status = "leaked" if leaked else "clean"
     return Contamination(status=status, leaked=frozenset(leaked), why=f"held against training corpora: {told}")
 
