@@ -67,6 +67,16 @@ def test_run_writes_predictions_and_the_score_of_them(base, tmp_path):
         gmai_eval(*score)
 
 
+def test_responses_that_came_to_no_end_are_counted(base, tmp_path):
+    run = ("run", "--model", base / "model", "--benchmark", "corpus", "--data", base / "corpus", "--limit", 6)
+    shown = gmai_eval(*run, "--max-new-tokens", 2, "--out", tmp_path / "short").stdout
+    kept = [json.loads(line) for line in (tmp_path / "short/predictions.jsonl").read_text().splitlines()]
+    count = sum(line.get("cut_off", False) for line in kept)
+    assert json.loads((tmp_path / "short/score.json").read_text())["n_cut_off"] == count > 0
+    assert f"{count} responses were cut off" in shown
+    assert "cut off at their longest length" in (tmp_path / "short/report.html").read_text()
+
+
 def test_a_checkpoint_computes_in_what_is_asked_for(base, tmp_path):
     run = ("run", "--model", base / "model", "--benchmark", "corpus", "--data", base / "corpus", "--limit", 2)
     gmai_eval(*run, "--precision", "bf16", "--out", tmp_path / "half")

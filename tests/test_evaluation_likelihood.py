@@ -18,11 +18,16 @@ from typer.testing import CliRunner
 
 from gmai_vl.cli.eval import app
 from gmai_vl.evaluation.likelihood import calibration_of, chances, weigh
-from gmai_vl.evaluation.predictions import read_losses, read_predictions
+from gmai_vl.evaluation.predictions import read_asides, read_predictions
 from gmai_vl.evaluation.prompts import BY_LIKELIHOOD
 from gmai_vl.evaluation.protocols import PROTOCOLS
 from gmai_vl.foundation import UserError
 from gmai_vl.model import ModelSettings, Request, Weighing, build_model, mean_losses, save_model
+
+
+def read_losses(path):
+    return read_asides(path).losses
+
 
 OPTIONS = {"A": "CT", "B": "magnetic resonance imaging", "C": "X-ray", "D": "CT"}
 QUESTIONS = [question(n, images=(f"image{n // 3:03}",), options=OPTIONS) for n in range(70)]

@@ -14,7 +14,7 @@ import pytest
 from evaluation_samples import question
 from stub_server import Stub, answer, status
 
-from gmai_vl.evaluation.predictions import read_predictions
+from gmai_vl.evaluation.predictions import read_asides, read_predictions
 from gmai_vl.evaluation.remote import ask_endpoint, endpoint_of
 from gmai_vl.foundation import UserError
 from gmai_vl.records import ImageRef, Turn
@@ -69,6 +69,13 @@ def test_a_conversation_is_asked_as_it_is(tmp_path):
     (body,) = bodies
     assert [message["role"] for message in body["messages"]] == ["user", "assistant", "user"]
     assert (body["temperature"], body["max_tokens"], body["model"]) == (0.0, 24, "m")
+
+
+def test_what_was_cut_off_is_told(tmp_path):
+    script = lambda now: answer("A thing", finish="length" if "number 1?" in now.prompt else "stop")  # noqa: E731
+    with Stub(script) as stub:
+        ask_endpoint(settings_of(stub), QUESTIONS[:3], image_of, tmp_path / "p.jsonl")
+    assert read_asides(tmp_path / "p.jsonl").cut_off == {"q001"}
 
 
 def test_what_a_server_will_not_answer_is_empty_and_says_why(tmp_path):

@@ -1,12 +1,26 @@
 """Batched generation says what stock generation says one request at a time."""
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gmai_vl.model import ModelSettings, Request, build_model, encode_prompt, generate, prepare_image, rows_at_once
+from gmai_vl.model import (
+    ModelSettings,
+    Request,
+    Sampling,
+    build_model,
+    encode_prompt,
+    generate,
+    prepare_image,
+    respond,
+    rows_at_once,
+)
+from gmai_vl.model.generate import drawn
 from gmai_vl.records import ImageRef, Turn
 
 NEW_TOKENS = 24
@@ -144,3 +158,72 @@ def test_a_missing_image_is_named(vlm):
             max_new_tokens=1,
             batch_size=1,
         )
+
+
+def sampled(samplings, text="what is it"):
+    picture = np.random.default_rng(1).integers(0, 256, (30, 50, 3), dtype=np.uint8)
+    return [Request((Turn("user", (ImageRef(0), text)),), (picture,), one) for one in samplings]
+
+
+def test_a_seed_draws_the_same_words_in_any_company(vlm):
+    seeds = [Sampling(temperature=1.3, top_p=1.0 if seed % 2 else 0.9, seed=seed) for seed in range(8)]
+    alone = [generate(vlm, sampled([one]), max_new_tokens=8, batch_size=1)[0] for one in seeds]
+    assert len(set(alone)) > 4
+    for batch_size in (3, 16):
+        asked = sampled([*seeds, None])
+        *together, likely = generate(vlm, asked, max_new_tokens=8, batch_size=batch_size)
+        assert together == alone
+        assert likely == generate(vlm, sampled([None]), max_new_tokens=8, batch_size=1)[0]
+
+
+def test_near_zero_temperature_is_greedy(vlm):
+    cold = [Sampling(temperature=1e-4, seed=seed) for seed in range(3)]
+    (greedy,) = set(generate(vlm, sampled([None] * 2), max_new_tokens=8, batch_size=2))
+    assert set(generate(vlm, sampled(cold), max_new_tokens=8, batch_size=4)) == {greedy}
+
+
+def test_tokens_are_drawn_as_often_as_they_are_likely():
+    logits = torch.tensor([[0.0, 2.0, 1.0, -30.0, 1.5]])
+    for sampling in (Sampling(temperature=0.7), Sampling(temperature=0.7, top_p=0.8)):
+        chances = [(number + 0.5) / 4000 for number in range(4000)]
+        tokens = drawn(logits.expand(4000, -1), [sampling] * 4000, chances)
+        shares = (logits[0].double() / 0.7).softmax(-1)
+        if sampling.top_p < 1:
+            order = sorted(range(5), key=lambda token: -shares[token])
+            kept = next(n for n in range(1, 6) if sum(shares[token] for token in order[:n]) >= 0.8)
+            assert kept == 2
+            shares = torch.tensor([share if token in order[:kept] else 0.0 for token, share in enumerate(shares)])
+        expected = (shares / shares.sum()).tolist()
+        assert (tokens.bincount(minlength=5) / 4000).tolist() == pytest.approx(expected, abs=1e-3)
+
+
+@given(st.lists(st.floats(-40, 40), min_size=1, max_size=6), st.floats(0, 1, exclude_max=True), st.floats(0.01, 1))
+def test_what_has_no_chance_is_never_drawn(logits, chance, top_p):
+    row = torch.tensor([[*logits, -math.inf]])
+    (token,) = drawn(row, [Sampling(temperature=0.5, top_p=top_p)], [chance]).tolist()
+    assert token < len(logits)
+
+
+@pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"temperature": math.inf}, {"top_p": 0.0}, {"top_p": 1.1}])
+def test_sampling_outside_its_range_is_refused(wrong):
+    with pytest.raises(ValueError, match="must be above 0"):
+        Sampling(**wrong)
+
+
+def test_prompts_that_are_the_same_are_read_once(vlm):
+    asked = sampled([Sampling(seed=seed) for seed in range(5)])
+    seen = []
+    layer = vlm.model.model.language_model.layers[0]
+    hook = layer.register_forward_pre_hook(lambda _module, args: seen.append(tuple(args[0].shape[:2])))
+    generate(vlm, asked, max_new_tokens=1, batch_size=8)
+    hook.remove()
+    assert seen == [(1, len(encode_prompt(vlm.processor, asked[0].turns).input_ids) - 1), (5, 1)]
+
+
+def test_an_answer_says_how_long_it_is_and_whether_it_was_cut_off(vlm):
+    whole = respond(vlm, requests(), max_new_tokens=NEW_TOKENS, batch_size=3)
+    assert {answer.is_cut_off for answer in whole} == {True, False}
+    for answer, shorter in zip(whole, respond(vlm, requests(), max_new_tokens=3, batch_size=3), strict=True):
+        assert shorter.is_cut_off == (answer.tokens >= 3)
+        assert answer.is_cut_off == (answer.tokens == NEW_TOKENS)
+        assert shorter.tokens == min(3, answer.tokens)

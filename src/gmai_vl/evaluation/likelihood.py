@@ -59,7 +59,8 @@ def weigh(
                 if not all(map(isfinite, losses)):
                     raise UserError(f"{question.id}: the model's losses are {losses}, its weights are damaged")
                 by_letter = dict(zip(question.options or {}, losses, strict=True))
-                saved.add({question.id: min(by_letter, key=by_letter.__getitem__)}, losses=by_letter)
+                letter = min(by_letter, key=by_letter.__getitem__)
+                saved.add({question.id: letter}, {question.id: {"losses": by_letter}})
         return {question.id: saved.responses[question.id] for question in questions}
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +30,9 @@ class Prediction(_Record):
 
     losses: dict[str, NonNegativeFloat] | None = None
     """Letter -> mean loss of the option in nats a token, where the model was asked by likelihood."""
+
+    cut_off: bool = False
+    """Whether the response was still going on at its longest length."""
 
 
 class ParseCase(_Record):
@@ -63,10 +67,24 @@ def read_predictions(path: Path) -> dict[str, str]:
     return responses
 
 
-def read_losses(path: Path) -> dict[str, dict[str, float]]:
-    """Return id -> letter -> mean loss of the option, in nats a token, of the predictions that have them."""
-    predictions = (load_settings(Prediction, data, place) for place, data in _lines(path))
-    return {prediction.id: prediction.losses for prediction in predictions if prediction.losses}
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asides:
+    """What predictions tell besides responses."""
+
+    losses: dict[str, dict[str, float]]
+    """Id -> letter -> mean loss of the option, in nats a token, of those that have them."""
+
+    cut_off: frozenset[str]
+    """Ids of responses that were still going on at their longest length."""
+
+
+def read_asides(path: Path) -> Asides:
+    """Return what predictions tell besides responses. Raises UserError as `read_predictions` does."""
+    predictions = [load_settings(Prediction, data, place) for place, data in _lines(path)]
+    return Asides(
+        losses={prediction.id: prediction.losses for prediction in predictions if prediction.losses},
+        cut_off=frozenset(prediction.id for prediction in predictions if prediction.cut_off),
+    )
 
 
 def parse_file(source: Path, target: Path, protocol: str = "default") -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -69,17 +70,19 @@ def ask_endpoint(
         pending = [question for question in questions if question.id not in saved.responses]
         with Client(settings, store_path(), purse=f"eval {out.resolve()}") as client:
 
-            def answer(question: Question) -> tuple[str, str | None]:
+            def answer(question: Question) -> tuple[str, dict[str, Any]]:
                 request = Request(
                     turns=question.turns,
                     images=tuple(image_of(name) for name in question.images),
                     max_tokens=max_new_tokens or MAX_NEW_TOKENS[question.kind],
                 )
                 outcome = client.ask(request)
-                return ("", outcome.reason) if isinstance(outcome, Refusal) else (outcome.text, None)
+                if isinstance(outcome, Refusal):
+                    return "", {"refused": outcome.reason}
+                return outcome.text, {"cut_off": True} if outcome.finish == "length" else {}
 
             answers = in_order(answer, pending, settings.concurrency)
             both = zip(pending, answers, strict=True)
-            for question, (response, refusal) in progress(both, "asking", len(pending)):
-                saved.add({question.id: response}, **({"refused": refusal} if refusal else {}))
+            for question, (response, more) in progress(both, "asking", len(pending)):
+                saved.add({question.id: response}, {question.id: more})
         return {question.id: saved.responses[question.id] for question in questions}

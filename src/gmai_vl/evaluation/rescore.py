@@ -10,7 +10,7 @@ from gmai_vl.evaluation.benchmarks.benchmark import Benchmark
 from gmai_vl.evaluation.benchmarks.listed import prompt_of, read_benchmark
 from gmai_vl.evaluation.contamination import kept_contamination
 from gmai_vl.evaluation.llm_judge import OPINIONS, judge_by_llm
-from gmai_vl.evaluation.predictions import read_losses, read_predictions
+from gmai_vl.evaluation.predictions import read_asides, read_predictions
 from gmai_vl.evaluation.protocols import PROTOCOLS
 from gmai_vl.evaluation.results import leaks_of, limited, manifest_of, scored, write_results
 from gmai_vl.evaluation.run import RUN, asked_of
@@ -43,10 +43,10 @@ def score_file(
             "give the --data that was asked"
         )
     benchmark = limited(whole, limit)
-    losses = read_losses(predictions)
-    _check_losses(benchmark, losses, protocol, predictions)
+    asides = read_asides(predictions)
+    _check_losses(benchmark, asides.losses, protocol, predictions)
     judged = judge(benchmark.questions, responses, protocol)
-    result = scored(name, benchmark, judged, protocol, losses)
+    result = scored(name, benchmark, judged, protocol, asides)
     result["leaks"] = leaks_of(judged, kept_contamination(predictions.parent, whole.sha256))
     result["manifest"] = manifest_of(
         _asked_before(predictions, whole.sha256, prompt_of(name, prompt)) | {"limit": limit}

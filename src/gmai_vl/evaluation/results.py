@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from gmai_vl import __version__
@@ -15,10 +14,13 @@ from gmai_vl.evaluation.benchmarks.benchmark import Benchmark
 from gmai_vl.evaluation.choose import choose
 from gmai_vl.evaluation.contamination import Contamination
 from gmai_vl.evaluation.likelihood import calibration_of
+from gmai_vl.evaluation.predictions import Asides
 from gmai_vl.evaluation.prompts import prompts_sha256
 from gmai_vl.evaluation.score import DEFAULT, Judged, judge, score, without
 from gmai_vl.evaluation.verdicts import VERDICTS, write_verdicts
 from gmai_vl.foundation import code_identity, write_json
+
+NO_ASIDES = Asides(losses={}, cut_off=frozenset())
 
 SCORE = "score.json"
 """Name of the file in a run's folder."""
@@ -36,14 +38,15 @@ def scored(
     benchmark: Benchmark,
     judged: Sequence[Judged],
     protocol: str = DEFAULT,
-    losses: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
+    asides: Asides = NO_ASIDES,
 ) -> dict[str, Any]:
     """Return the score with what is to be said of the data, and what the most frequent answers would reach.
 
-    Where every question has `losses`, id -> letter -> mean loss of a token, there is `calibration` too.
+    Where every question has losses there is `calibration` too; `n_cut_off` counts responses that came to no end.
     """
     result = score(judged, benchmark=name, variant=benchmark.variant, protocol=protocol)
-    if fits := calibration_of(benchmark.questions, losses):
+    result["n_cut_off"] = len(asides.cut_off & {question.id for question in benchmark.questions})
+    if fits := calibration_of(benchmark.questions, asides.losses):
         result["calibration"] = fits.as_json()
     if benchmark.notes:
         result["notes"] = list(benchmark.notes)

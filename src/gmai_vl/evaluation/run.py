@@ -12,7 +12,7 @@ from gmai_vl.evaluation.benchmarks.benchmark import Benchmark
 from gmai_vl.evaluation.benchmarks.listed import prompt_of, read_benchmark
 from gmai_vl.evaluation.contamination import UNSEEING, contamination, write_contamination
 from gmai_vl.evaluation.likelihood import weigh
-from gmai_vl.evaluation.predictions import read_losses
+from gmai_vl.evaluation.predictions import read_asides
 from gmai_vl.evaluation.prompts import BY_LIKELIHOOD, LONG_ANSWERS
 from gmai_vl.evaluation.remote import PREFIX, ask_endpoint, endpoint_of
 from gmai_vl.evaluation.results import leaks_of, limited, manifest_of, scored, write_results
@@ -96,7 +96,7 @@ def run(asking: Asking, out: Path) -> Ran:
         seen = contamination(None if asking.model.startswith(PREFIX) else Path(asking.model), benchmark, asking.corpora)
     write_contamination(out, seen, whole.sha256)
     told = json.loads((out / RUN).read_text(encoding="utf-8"))
-    result = scored(asking.benchmark, benchmark, judged, losses=read_losses(out / PREDICTIONS)) | {
+    result = scored(asking.benchmark, benchmark, judged, asides=read_asides(out / PREDICTIONS)) | {
         "leaks": leaks_of(judged, seen),
         "manifest": manifest_of(asked_of(asking.model, told) | {"limit": asking.limit}),
     }

@@ -38,7 +38,7 @@ def ask(
     the longest answer, None for what the kind of a question needs. A last line that was cut off is dropped and asked
     again. Raises UserError if `out` holds anything else.
     """
-    from gmai_vl.model import Request, generate, rows_at_once
+    from gmai_vl.model import Request, respond, rows_at_once
 
     batch_size = batch_size or rows_at_once(vlm)
     calls = list(_calls(questions, batch_size * BATCHES_PER_CALL))
@@ -52,8 +52,12 @@ def ask(
                 Request(question.turns, tuple(images[name] for name in question.images)) for question in pending
             ]
             tokens = max_new_tokens or MAX_NEW_TOKENS[pending[0].kind]
-            responses = generate(vlm, requests, max_new_tokens=tokens, batch_size=batch_size)
-            saved.add({question.id: response for question, response in zip(pending, responses, strict=True)})
+            answers = respond(vlm, requests, max_new_tokens=tokens, batch_size=batch_size)
+            answer_to = dict(zip((question.id for question in pending), answers, strict=True))
+            saved.add(
+                {id: answer.text for id, answer in answer_to.items()},
+                {id: {"cut_off": True} for id, answer in answer_to.items() if answer.is_cut_off},
+            )
         return {question.id: saved.responses[question.id] for question in questions}
 
 

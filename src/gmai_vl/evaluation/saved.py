@@ -20,9 +20,9 @@ class Saved:
 
     _stream: IO[str]
 
-    def add(self, answers: Mapping[str, str], **more: Any) -> None:
-        """Append answers, id -> response, and flush them to disk; `more` are further keys of their lines."""
-        lines = [{"id": id, "response": text, **more} for id, text in answers.items()]
+    def add(self, answers: Mapping[str, str], more: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        """Append answers, id -> response, and flush them to disk; `more`: id -> further keys of its line."""
+        lines = [{"id": id, "response": text, **(more or {}).get(id, {})} for id, text in answers.items()]
         self._stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         self._stream.flush()
         os.fsync(self._stream.fileno())

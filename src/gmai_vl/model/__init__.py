@@ -1,6 +1,6 @@
 """The vision-language model: parts, presets, conversations as tokens, loss, generation, checkpoints."""
 
-from gmai_vl.model.asked import Request, rows_at_once
+from gmai_vl.model.asked import Request, Sampling, rows_at_once
 from gmai_vl.model.attention import SHORT_SEGMENT
 from gmai_vl.model.backbones import BACKBONES, Backbone, backbone_path, cache_folder, is_present, pull
 from gmai_vl.model.build import build_model, new_conversations
@@ -8,7 +8,7 @@ from gmai_vl.model.chatml import IGNORED, Batch, Encoded, collate, cut_to, encod
 from gmai_vl.model.checkpoint import load_model, load_to_answer, save_model
 from gmai_vl.model.folder import atomic_folder
 from gmai_vl.model.formats.gguf_export import GgufFile, export_gguf
-from gmai_vl.model.generate import generate
+from gmai_vl.model.generate import Answer, generate, respond
 from gmai_vl.model.images import image_side, image_token_count, prepare_image
 from gmai_vl.model.likelihood import Weighing, mean_losses
 from gmai_vl.model.loss import answers, loss_sum, words_loss_sum
@@ -21,6 +21,7 @@ __all__ = [
     "IGNORED",
     "PRESETS",
     "SHORT_SEGMENT",
+    "Answer",
     "Backbone",
     "Batch",
     "Count",
@@ -28,6 +29,7 @@ __all__ = [
     "GgufFile",
     "ModelSettings",
     "Request",
+    "Sampling",
     "Vlm",
     "Weighing",
     "answers",
@@ -56,6 +58,7 @@ __all__ = [
     "parts",
     "prepare_image",
     "pull",
+    "respond",
     "rows_at_once",
     "save_model",
     "set_trainable",

@@ -2,7 +2,8 @@
 
 # B requests of a batch · T tokens · P tokens of an image · D language width
 
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -20,6 +21,24 @@ from gmai_vl.model.vlm import Vlm
 from gmai_vl.records import Turn, pixel_sha256
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """How words are drawn. The same seed draws the same words, whatever else is asked at the time."""
+
+    temperature: float = 1.0
+    """Above 0: logits are divided by it."""
+
+    top_p: float = 1.0
+    """Above 0, at most 1: only the most likely words are drawn that together have this probability."""
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for numbers outside their ranges."""
+        if not (0 < self.temperature < math.inf and 0 < self.top_p <= 1):
+            raise ValueError(f"temperature {self.temperature} must be above 0 and top_p {self.top_p} in (0, 1]")
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A conversation that waits for the assistant's next words."""
@@ -27,6 +46,9 @@ class Request:
     turns: tuple[Turn, ...]
     images: tuple[NDArray[np.uint8], ...] = field(default=())
     """Pixels [H, W] or [H, W, 3]; `ImageRef` in the turns counts into these."""
+
+    sampling: Sampling | None = None
+    """None: the most likely words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +61,8 @@ class Prompt:
     input_ids: list[int]
     images: tuple[str, ...]
     """sha256 of the shown images, in reading order."""
+
+    sampling: Sampling | None = None
 
 
 def rows_at_once(vlm: Vlm) -> int:
@@ -76,7 +100,7 @@ def prepare(vlm: Vlm, requests: Sequence[Request]) -> tuple[list[Prompt], dict[s
         names = [pixel_sha256(image) for image in request.images]
         shown_names = tuple(names[index] for index in encoded.images)
         pixels |= {names[index]: request.images[index] for index in encoded.images}
-        prompts.append(Prompt(number, encoded.input_ids, shown_names))
+        prompts.append(Prompt(number, encoded.input_ids, shown_names, request.sampling))
     return prompts, pixels
 
 
@@ -111,32 +135,36 @@ class Opened:
 def opened(vlm: Vlm, prompts: Sequence[Prompt], features: Mapping[str, Tensor], size: int) -> Iterator[Opened]:
     """Yield the prompts in batches of at most `size`, of about one length.
 
-    How prompts begin, up to the end of their first image, is read once for all that begin alike. At most `size`
-    beginnings are held at a time, so that they take no more memory than a batch.
+    How prompts begin is read once for all that begin alike: all but the last token of prompts that are the same, else
+    up to the end of the first image. At most `size` beginnings are held at a time, so that they take no more memory
+    than a batch.
     """
-    alike: dict[tuple[tuple[int, ...], tuple[str, ...]], list[Prompt]] = defaultdict(list)
+    times = Counter((tuple(prompt.input_ids), prompt.images) for prompt in prompts)
+    alike: dict[tuple[tuple[int, ...], tuple[str, ...]], list[tuple[Prompt, Prompt]]] = defaultdict(list)
     for prompt in prompts:
-        begins = _split(vlm, prompt)[0]
-        alike[tuple(begins.input_ids), begins.images].append(prompt)
+        again = times[tuple(prompt.input_ids), prompt.images] > 1
+        begins, rest = _split_at(vlm, prompt, len(prompt.input_ids) - 1 if again else _end_of_image(vlm, prompt))
+        alike[tuple(begins.input_ids), begins.images].append((begins, rest))
     shared = [members for (tokens, _), members in alike.items() if tokens and len(members) > 1]
-    in_company = {prompt.number for members in shared for prompt in members}
+    in_company = {rest.number for members in shared for _, rest in members}
     for batch in _by_length([prompt for prompt in prompts if prompt.number not in in_company], size):
         yield Opened(batch, *_left_padded(vlm, batch, features), DynamicCache(config=vlm.model.config.text_config))
+    shared.sort(key=lambda members: len(members[0][0].input_ids))
     for first in range(0, len(shared), size):
         yield from _opened_together(vlm, shared[first : first + size], features, size)
 
 
 def _opened_together(
-    vlm: Vlm, groups: Sequence[Sequence[Prompt]], features: Mapping[str, Tensor], size: int
+    vlm: Vlm, groups: Sequence[Sequence[tuple[Prompt, Prompt]]], features: Mapping[str, Tensor], size: int
 ) -> Iterator[Opened]:
-    """Yield batches of prompts of several groups, each of which begins alike."""
+    """Yield batches of prompts, given as beginning and rest, of several groups whose beginnings are the same."""
     begun = DynamicCache(config=vlm.model.config.text_config)
-    embeds_BTD, begun_BT = _left_padded(vlm, [_split(vlm, group[0])[0] for group in groups], features)
+    embeds_BTD, begun_BT = _left_padded(vlm, [group[0][0] for group in groups], features)
     hidden(vlm, embeds_BTD, begun_BT, begun)
-    row_of = {prompt.number: row for row, group in enumerate(groups) for prompt in group}
-    for batch in _by_length([prompt for group in groups for prompt in group], size):
-        rows_B = torch.tensor([row_of[prompt.number] for prompt in batch], device=vlm.model.device)
-        embeds_BTD, rest_BT = _left_padded(vlm, [_split(vlm, prompt)[1] for prompt in batch], features)
+    row_of = {rest.number: row for row, group in enumerate(groups) for _, rest in group}
+    for batch in _by_length([rest for group in groups for _, rest in group], size):
+        rows_B = torch.tensor([row_of[rest.number] for rest in batch], device=vlm.model.device)
+        embeds_BTD, rest_BT = _left_padded(vlm, batch, features)
         yield Opened(batch, embeds_BTD, torch.cat([begun_BT[rows_B], rest_BT], dim=1), _rows_of(begun, rows_B))
 
 
@@ -154,16 +182,20 @@ def _rows_of(cache: DynamicCache, rows_B: Tensor) -> DynamicCache:
     return chosen
 
 
-def _split(vlm: Vlm, prompt: Prompt) -> tuple[Prompt, Prompt]:
-    """Return a prompt up to the end of its first image or images in a row, and the rest; without one, all is rest."""
+def _end_of_image(vlm: Vlm, prompt: Prompt) -> int:
+    """Return where the first image of a prompt, or the first in a row, ends; 0 without one."""
     image = vlm.processor.image_token_id
-    if image not in prompt.input_ids or prompt.input_ids[-1] == image:
-        return replace(prompt, input_ids=[], images=()), prompt
+    if image not in prompt.input_ids:
+        return 0
     first = prompt.input_ids.index(image)
-    end = next(at for at, token in enumerate(prompt.input_ids[first:], first) if token != image)
-    shown = (end - first) // image_token_count(vlm.processor)
-    begins = replace(prompt, input_ids=prompt.input_ids[:end], images=prompt.images[:shown])
-    return begins, replace(prompt, input_ids=prompt.input_ids[end:], images=prompt.images[shown:])
+    return next((at for at, token in enumerate(prompt.input_ids[first:], first) if token != image), 0)
+
+
+def _split_at(vlm: Vlm, prompt: Prompt, place: int) -> tuple[Prompt, Prompt]:
+    """Return the first `place` tokens of a prompt, which end outside an image, and the rest."""
+    shown = prompt.input_ids[:place].count(vlm.processor.image_token_id) // image_token_count(vlm.processor)
+    begins = replace(prompt, input_ids=prompt.input_ids[:place], images=prompt.images[:shown])
+    return begins, replace(prompt, input_ids=prompt.input_ids[place:], images=prompt.images[shown:])
 
 
 def _left_padded(vlm: Vlm, batch: Sequence[Prompt], features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -47,6 +47,8 @@ def _remarks(result: dict[str, Any]) -> list[str]:
     lines.append(f"protocol {result['protocol']}, data: {result['variant']}")
     if result.get("n_guessed"):
         lines.append(f"{result['n_guessed']} answers were drawn or forced by the protocol where it could read none")
+    if cut_off := result.get("n_cut_off"):
+        lines.append(f"{cut_off} responses were cut off at their longest length; --max-new-tokens gives them more room")
     if "credit" in result:
         low, high = result["credit"]["interval"]
         lines.append(f"mean credit {100 * result['credit']['mean']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]")

@@ -108,6 +108,8 @@ def _tiles(run: Run) -> list[tuple[str, str]]:
     tiles.append((f"{run.n_unparsed:,}", f"unparsed, {_percent(run.n_unparsed / run.n)}"))
     if run.n_guessed:
         tiles.append((f"{run.n_guessed:,}", "guessed by the protocol"))
+    if run.n_cut_off:
+        tiles.append((f"{run.n_cut_off:,}", "cut off at their longest length"))
     if wilson := run.intervals.get("wilson"):
         tiles.append((_interval(wilson), "95 % interval if all questions were independent"))
     return tiles

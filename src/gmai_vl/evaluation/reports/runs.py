@@ -88,6 +88,7 @@ class Run(Settings, extra="ignore"):
     n: Annotated[int, Field(ge=1)]
     n_unparsed: Count
     n_guessed: Count = 0
+    n_cut_off: Count = 0
     n_patients: Count | None = None
     micro: Share
     macro: Share | None = None
