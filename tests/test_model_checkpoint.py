@@ -10,10 +10,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from gmai_vl.foundation import UserError
+from gmai_vl.foundation import UserError, atomic_folder
 from gmai_vl.model import (
     ModelSettings,
-    atomic_folder,
     build_model,
     collate,
     encode,

@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from gmai_vl.cli import backbones, chat, data, eval, export, plan, quickstart, train
+from gmai_vl.cli import backbones, chat, data, eval, export, plan, quickstart, reason, train
 from gmai_vl.foundation import UserError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.add_typer(data.app, name="data")
 app.command("plan")(plan.plan)
 app.command("train")(train.train)
 app.add_typer(eval.app, name="eval")
+app.add_typer(reason.app, name="reason")
 app.command("chat")(chat.chat)
 app.command("export")(export.export)
 

@@ -14,6 +14,8 @@ from gmai_vl.foundation.files import (
     write_json,
     write_text,
 )
+from gmai_vl.foundation.folders import atomic_folder
+from gmai_vl.foundation.overrides import overridden
 from gmai_vl.foundation.progress import progress, say
 from gmai_vl.foundation.settings import Settings, load_settings, read_yaml
 
@@ -24,12 +26,14 @@ __all__ = [
     "UserError",
     "atomic_file",
     "atomic_files",
+    "atomic_folder",
     "cache_home",
     "canonical_json",
     "code_identity",
     "is_inside",
     "load_settings",
     "nearest",
+    "overridden",
     "progress",
     "read_yaml",
     "say",

@@ -6,7 +6,6 @@ from gmai_vl.model.backbones import BACKBONES, Backbone, backbone_path, cache_fo
 from gmai_vl.model.build import build_model, new_conversations
 from gmai_vl.model.chatml import IGNORED, Batch, Encoded, collate, cut_to, encode, encode_many, encode_prompt
 from gmai_vl.model.checkpoint import load_model, load_to_answer, save_model
-from gmai_vl.model.folder import atomic_folder
 from gmai_vl.model.formats.gguf_export import GgufFile, export_gguf
 from gmai_vl.model.generate import Answer, generate, respond
 from gmai_vl.model.images import image_side, image_token_count, prepare_image
@@ -33,7 +32,6 @@ __all__ = [
     "Vlm",
     "Weighing",
     "answers",
-    "atomic_folder",
     "backbone_path",
     "backbone_records",
     "build_model",

@@ -13,6 +13,7 @@ from typing import Literal
 
 from gmai_vl.foundation import (
     UserError,
+    atomic_folder,
     cache_home,
     canonical_json,
     nearest,
@@ -21,7 +22,6 @@ from gmai_vl.foundation import (
     sha256_of_text,
     write_json,
 )
-from gmai_vl.model.folder import atomic_folder
 from gmai_vl.model.formats.internlm2 import convert_internlm2, is_internlm2
 from gmai_vl.model.formats.official import convert_official, is_official
 from gmai_vl.model.formats.packages import convert_lite0, convert_llama_gguf

@@ -12,8 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoProcessor, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
 
-from gmai_vl.foundation import UserError, write_json, write_text
-from gmai_vl.model.folder import atomic_folder
+from gmai_vl.foundation import UserError, atomic_folder, write_json, write_text
 from gmai_vl.model.formats.names import name_in_file
 from gmai_vl.model.formats.official import is_official
 from gmai_vl.model.images import image_side

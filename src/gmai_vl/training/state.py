@@ -25,8 +25,7 @@ from torch import distributed as dist
 from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorageReader, HuggingFaceStorageWriter
 
-from gmai_vl.foundation import UserError, stable_rng, write_json
-from gmai_vl.model import atomic_folder
+from gmai_vl.foundation import UserError, atomic_folder, stable_rng, write_json
 from gmai_vl.training.ranks import TIMEOUT, Ranks, wait_for_all
 
 NUMBERS = "state.json"

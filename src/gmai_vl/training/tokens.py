@@ -27,8 +27,16 @@ from gmai_vl.corpus import Corpus
 from gmai_vl.corpus.images import image_path
 from gmai_vl.corpus.schema import Row, turn_of
 from gmai_vl.corpus.tables import open_table, table_files
-from gmai_vl.foundation import UserError, cache_home, canonical_json, progress, sha256_of_text, write_json
-from gmai_vl.model import IGNORED, Encoded, atomic_folder, encode_many, image_side, image_token_count
+from gmai_vl.foundation import (
+    UserError,
+    atomic_folder,
+    cache_home,
+    canonical_json,
+    progress,
+    sha256_of_text,
+    write_json,
+)
+from gmai_vl.model import IGNORED, Encoded, encode_many, image_side, image_token_count
 from gmai_vl.records import Turn
 
 FORM = 3

@@ -15,8 +15,7 @@ from gmai_vl.evaluation.construction.files import CARD, FILES, MANIFEST, draw_it
 from gmai_vl.evaluation.construction.manifest import FORM, manifest_of
 from gmai_vl.evaluation.construction.selection import Selection, select, without
 from gmai_vl.evaluation.construction.wording import Item, item_of
-from gmai_vl.foundation import UserError, is_inside, write_json, write_text
-from gmai_vl.model import atomic_folder
+from gmai_vl.foundation import UserError, atomic_folder, is_inside, write_json, write_text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,7 +19,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         for entry in [*temporary.rglob("*"), temporary]:
-            entry.chmod(0o755 if entry.is_dir() else 0o644)
+            if entry.is_dir():
+                entry.chmod(0o755)
+            elif entry.stat().st_nlink == 1:  # another name of the file is not ours to open or close
+                entry.chmod(0o644)
             _flush_to_disk(entry)
         _give_name(temporary, path)
         _flush_to_disk(path.parent)

@@ -1,0 +1,67 @@
+"""Questions as TRL takes them: a row each, its conversation and images made when it is asked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from datasets import Dataset
+from PIL import Image
+
+from gmai_vl.evaluation import Question
+from gmai_vl.evaluation.benchmarks.benchmark import ImageOf
+from gmai_vl.foundation import UserError, stable_rng
+from gmai_vl.reasoning.items import About
+from gmai_vl.records import ImageRef
+
+
+def of_difficulty(
+    questions: Sequence[Question], about: Mapping[str, About], bounds: tuple[float, float] | None
+) -> list[Question]:
+    """Return the questions whose share of right tries is within `bounds`, both included; all where there are none.
+
+    Raises UserError where a question has no estimate, or none is within.
+    """
+    if bounds is None:
+        return list(questions)
+    kept = []
+    for question in questions:
+        difficulty = about[question.id].difficulty
+        if difficulty is None:
+            raise UserError(f"difficulty: `{question.id}` has no estimate; run `gmai reason difficulty` first")
+        if bounds[0] <= difficulty.accuracy <= bounds[1]:
+            kept.append(question)
+    if not kept:
+        raise UserError(f"difficulty: none of {len(questions)} questions lies within {list(bounds)}; widen it")
+    return kept
+
+
+def with_shuffled_labels(questions: Sequence[Question], seed: int) -> list[Question]:
+    """Return the questions with right letters drawn anew, each of its options as likely: a control learns nothing."""
+    return [
+        replace(question, answer=stable_rng(seed, "label", question.id).choice(list(question.options or {})))
+        for question in questions
+    ]
+
+
+def dataset_of(questions: Sequence[Question], image: ImageOf) -> Dataset:
+    """Return a dataset of rows `{"prompt": messages, "place": place in questions}`; images are read as rows are."""
+
+    def rows(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
+        return {"place": batch["place"], "prompt": [_messages(questions[place], image) for place in batch["place"]]}
+
+    dataset = Dataset.from_dict({"place": list(range(len(questions)))})
+    dataset.set_transform(rows)
+    return dataset
+
+
+def _messages(question: Question, image: ImageOf) -> list[dict[str, Any]]:
+    return [
+        {"role": turn.role, "content": [_part(part, question, image) for part in turn.content]}
+        for turn in question.turns
+    ]
+
+
+def _part(part: str | ImageRef, question: Question, image: ImageOf) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    return {"type": "image", "image": Image.fromarray(image(question.images[part.index]))}

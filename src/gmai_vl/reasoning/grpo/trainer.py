@@ -1,0 +1,91 @@
+"""TRL's GRPO with medical rewards, frozen statistics where the vision tower is frozen, and settled groups left out."""
+
+# G groups of a step · B answers of all groups · T tokens of the longest answer
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl import GRPOTrainer
+
+from gmai_vl.evaluation import Question
+from gmai_vl.reasoning.rewards import Rewarded, count_hacks
+
+Judge = Callable[[Question, str], Rewarded]
+
+
+class RewardedAnswers:
+    """The reward as TRL calls it, which keeps what it found: TRL itself only wants the sums."""
+
+    __name__ = "reward"
+
+    def __init__(self, questions: Sequence[Question], judge: Judge) -> None:
+        """Judge answers to `questions`, which TRL names by their places."""
+        self._questions, self._judge = questions, judge
+        self.last: list[Rewarded] = []
+        """Of the answers that were judged last."""
+        self.faults: Counter[str] = Counter()
+        """What the parts of the reward raised, in the whole run."""
+
+    def __call__(
+        self,
+        *,
+        completions: Sequence[list[dict[str, str]]],
+        place: Sequence[int],
+        log_metric: Callable[[str, float], None],
+        **_: Any,
+    ) -> list[float]:
+        """Return what each answer earns, and log its parts and the signs of misuse, as shares of the answers."""
+        asked = [self._questions[each] for each in place]
+        said = [completion[0]["content"] for completion in completions]
+        self.last = [self._judge(question, text) for question, text in zip(asked, said, strict=True)]
+        for name in self.last[0].parts:
+            log_metric(f"reward_{name}", sum(each.parts[name] for each in self.last) / len(self.last))
+        for sign, number in count_hacks(asked, said).items():
+            log_metric(f"hack_{sign}", number / len(said))
+        faults = Counter(fault for each in self.last for fault in each.faults)
+        self.faults += faults
+        log_metric("faults", faults.total())
+        return [each.total for each in self.last]
+
+
+class Trainer(GRPOTrainer):
+    """GRPO on a LLaVA of ours."""
+
+    def __init__(self, *, rewarded: RewardedAnswers, drop_settled: bool, vision_learns: bool, **given: Any) -> None:
+        """Take TRL's arguments, and whether groups that are all right or all wrong are left out of the loss."""
+        super().__init__(reward_funcs=rewarded, **given)
+        self._rewarded = rewarded
+        self._drop_settled, self._vision_learns = drop_settled, vision_learns
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        if not self._vision_learns:
+            # A step puts the whole model into training, and batch norms of a frozen tower would go on counting.
+            self.accelerator.unwrap_model(self.model).model.vision_tower.eval()
+        return super()._prepare_inputs(generation_batch)
+
+    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        scored: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if not self.model.training:
+            return scored
+        assert self.num_generations is not None
+        settled_B = settled([each.parts.get("accuracy", 0.0) for each in self._rewarded.last], self.num_generations)
+        self._metrics["train"]["settled_groups"].append(settled_B.float().mean().item())
+        if self._drop_settled:
+            mask_BT = scored["completion_mask"] * (~settled_B).to(scored["completion_mask"].device)[:, None]
+            scored["completion_mask"] = mask_BT
+            scored["num_items_in_batch"] = self.accelerator.gather(mask_BT.sum()).sum()
+        return scored
+
+
+def settled(accuracies: Sequence[float], group: int) -> Tensor:
+    """Return [B]: whether an answer is of a group whose answers are all right or all wrong.
+
+    Answers of a group follow each other. Such a group has nothing to compare, unless in form: its advantages would
+    reward style alone.
+    """
+    accuracy_GA = torch.tensor(accuracies, dtype=torch.float64).view(-1, group)
+    same_G = (accuracy_GA == accuracy_GA[:, :1]).all(dim=1)
+    return same_G.repeat_interleave(group)
