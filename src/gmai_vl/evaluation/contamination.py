@@ -15,6 +15,7 @@ from gmai_vl.corpus.leaks import Shown, find_leaks
 from gmai_vl.corpus.looks import look_of
 from gmai_vl.corpus.shown import shown_by
 from gmai_vl.evaluation.benchmarks.benchmark import Benchmark
+from gmai_vl.evaluation.benchmarks.own import read_own
 from gmai_vl.foundation import UserError, progress, write_json
 from gmai_vl.records import pixel_sha256
 
@@ -74,8 +75,8 @@ def contamination(model: Path | None, benchmark: Benchmark, places: Sequence[Pat
     """
     if model is None:
         return _unknown("nothing says what a model behind a server was trained on")
-    trained_on = list(_trained_on(model))
-    if not trained_on:
+    trained_on, reinforced_on = list(_trained_on(model)), list(_reinforced_on(model))
+    if not trained_on and not reinforced_on:
         return _unknown(f"{model} names no training corpora in a provenance.json")
     found: dict[str, Corpus] = {}
     for name, fingerprint, path in trained_on:
@@ -85,11 +86,21 @@ def contamination(model: Path | None, benchmark: Benchmark, places: Sequence[Pat
         if corpus is None:
             return _unknown(f"training corpus `{name}` ({fingerprint[:12]}) is not here; give its folder by --corpora")
         found[fingerprint] = corpus
+    folders: list[Path] = []
+    for fingerprint, path in reinforced_on:
+        folder = _find_questions(fingerprint, [path, *_seen_from(model, path), *places])
+        if folder is None:
+            return _unknown(f"questions that it was taught by ({path}) are not here; give their folder by --corpora")
+        folders.append(folder)
     theirs = list(_shown(benchmark))
     leaked: set[str] = set()
     for corpus in found.values():
         leaked |= {leak.theirs.id for leak in find_leaks(shown_by(corpus.path, ("train", "val")).shown, theirs)}
-    told = ", ".join(corpus.manifest["name"] for corpus in found.values())
+    for folder in folders:
+        sides = (folder / f"{side}.jsonl" for side in ("train", "val"))
+        learnt = [shown for side in sides if side.is_file() for shown in _shown(read_own(side))]
+        leaked |= {leak.theirs.id for leak in find_leaks(learnt, theirs)}
+    told = ", ".join([*(corpus.manifest["name"] for corpus in found.values()), *(folder.name for folder in folders)])
     status: Status = "leaked" if leaked else "clean"
     return Contamination(status=status, leaked=frozenset(leaked), why=f"held against training corpora: {told}")
 
@@ -108,7 +119,9 @@ def _trained_on(model: Path) -> Iterator[tuple[str, str, Path]]:
         fingerprints = {
             corpus["fingerprint"]: corpus["name"] for stage in told["stages"] for corpus in stage["corpora"]
         }
-        paths = [part["corpus"] for stage in told["recipe"]["stages"] for part in stage["mixture"]]
+        paths = [part["corpus"] for stage in told["recipe"].get("stages", ()) for part in stage["mixture"]]
+        if fingerprints and not paths:
+            raise KeyError("mixture")
         before = told.get("origin", {}).get("init")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: cannot be read: {error!r}; the checkpoint was not saved by `gmai train`") from None
@@ -117,6 +130,29 @@ def _trained_on(model: Path) -> Iterator[tuple[str, str, Path]]:
         yield name, fingerprint, Path(named[0])
     if before:
         yield from _trained_on(Path(before))
+
+
+def _reinforced_on(model: Path) -> Iterator[tuple[str, Path]]:
+    """Yield fingerprint and path of each folder of questions that a checkpoint, or one before it, learnt by rewards."""
+    file = model / "provenance.json"
+    if not file.is_file():
+        return
+    told = json.loads(file.read_text(encoding="utf-8"))  # `_trained_on` has read it
+    for questions in told.get("questions", []):
+        yield questions["fingerprint"], Path(questions["path"])
+    if before := told.get("origin", {}).get("init"):
+        yield from _reinforced_on(Path(before))
+
+
+def _find_questions(fingerprint: str, candidates: Sequence[Path]) -> Path | None:
+    for place in candidates:
+        for folder in [place, *(sorted(place.iterdir()) if place.is_dir() else [])]:
+            try:
+                if json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["fingerprint"] == fingerprint:
+                    return folder
+            except (OSError, ValueError, LookupError, TypeError):
+                continue
+    return None
 
 
 def _seen_from(model: Path, path: Path) -> Iterator[Path]:

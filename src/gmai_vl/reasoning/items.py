@@ -21,6 +21,10 @@ Side = Literal["train", "val", "test", "held_out"]
 SIDES: tuple[Side, ...] = get_args(Side)
 
 
+DIFFICULTY = "difficulty.jsonl"
+"""Name of the file of estimates in a folder of questions; the questions themselves stay as they are."""
+
+
 class Difficulty(Settings):
     """How hard a question is for a model that answers it several times."""
 
@@ -79,11 +83,25 @@ def read_items(folder: Path, side: Side, prompt: str = "reason") -> Items:
     benchmark = read_own(file, prompt)
     if others := [question.id for question in benchmark.questions if question.kind != "mcq"]:
         raise UserError(f"{file}: `{others[0]}` has no options; questions to reason about are multiple choice")
-    about = {
-        f"own-{row['id']}": load_settings(About, row.get("about", {}), f"{file}: {row['id']}") for row in _rows(file)
-    }
+    difficulty = _difficulty(folder / DIFFICULTY)
+    about = {}
+    for row in _rows(file):
+        known = load_settings(About, row.get("about", {}), f"{file}: {row['id']}")
+        id = f"own-{row['id']}"
+        about[id] = known.model_copy(update={"difficulty": difficulty.get(id)})
     return Items(questions=benchmark.questions, image=benchmark.image, about=about)
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
+
+
+def _difficulty(file: Path) -> dict[str, Difficulty]:
+    """Return id -> estimate; none where no model was asked. Raises UserError where the file cannot be read."""
+    if not file.is_file():
+        return {}
+    try:
+        rows = _rows(file)
+        return {row.pop("id"): load_settings(Difficulty, row, str(file)) for row in rows}
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"{file}: cannot be read: {error!r}; run `gmai reason difficulty` again") from None

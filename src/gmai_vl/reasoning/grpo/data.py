@@ -15,19 +15,22 @@ from gmai_vl.records import ImageRef
 
 
 def of_difficulty(
-    questions: Sequence[Question], about: Mapping[str, About], bounds: tuple[float, float] | None
+    questions: Sequence[Question], about: Mapping[str, About], bounds: tuple[float, float] | None, model_sha256: str
 ) -> list[Question]:
     """Return the questions whose share of right tries is within `bounds`, both included; all where there are none.
 
-    Raises UserError where a question has no estimate, or none is within.
+    Raises UserError where a question has no estimate by the model of that hash, or none is within.
     """
     if bounds is None:
         return list(questions)
     kept = []
     for question in questions:
         difficulty = about[question.id].difficulty
-        if difficulty is None:
-            raise UserError(f"difficulty: `{question.id}` has no estimate; run `gmai reason difficulty` first")
+        if difficulty is None or difficulty.model_sha256 != model_sha256:
+            raise UserError(
+                f"difficulty: `{question.id}` has no estimate by the model that the training begins with; run "
+                "`gmai reason difficulty` with it first"
+            )
         if bounds[0] <= difficulty.accuracy <= bounds[1]:
             kept.append(question)
     if not kept:

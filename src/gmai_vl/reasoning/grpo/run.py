@@ -39,13 +39,13 @@ def grpo(recipe: GrpoRecipe, *, base: Path, overwrite: bool = False, resume: boo
     """
     out, init = (base / recipe.out).resolve(), (base / recipe.model.init).resolve()
     items = read_items((base / recipe.questions).resolve(), "train", recipe.prompt)
-    told = _told(recipe, init, items)
+    told = _told(recipe, init, (base / recipe.questions).resolve(), items)
     _claim(out, told, overwrite=overwrite, resume=resume)
     if (out / FINAL).is_dir():
         say(f"{recipe.name}: is finished, there is nothing to resume")
         return out / FINAL
 
-    questions = of_difficulty(items.questions, items.about, recipe.difficulty)
+    questions = of_difficulty(items.questions, items.about, recipe.difficulty, told["model_sha256"])
     if recipe.shuffle_labels:
         questions = with_shuffled_labels(questions, recipe.seed)
     if len(questions) < recipe.questions_per_step:
@@ -68,17 +68,28 @@ def grpo(recipe: GrpoRecipe, *, base: Path, overwrite: bool = False, resume: boo
         state = last_state(out / STATE)
         log.begin(0 if state is None else int(state.name.rpartition("-")[2]))
         trainer.train(resume_from_checkpoint=None if state is None else str(state))
-        return _save(recipe, vlm, out, told, rewarded)
+        return _save(recipe, vlm, base, told, rewarded)
 
 
-def _told(recipe: GrpoRecipe, init: Path, items: Items) -> dict[str, Any]:
+def _told(recipe: GrpoRecipe, init: Path, questions: Path, items: Items) -> dict[str, Any]:
     """Return what makes a run this one and no other."""
     asked = [[question.id, question.stem, question.options, question.answer] for question in items.questions]
     return {
         "recipe": recipe.model_dump(mode="json", exclude={"state"}),
         "model_sha256": checkpoint_sha256(init),
-        "questions_sha256": sha256_of_text(canonical_json(asked)),
+        "questions_sha256": _fingerprint(questions) or sha256_of_text(canonical_json(asked)),
     }
+
+
+def _fingerprint(questions: Path) -> str | None:
+    """Return the fingerprint of a folder of questions; None for one that was made by hand."""
+    manifest = questions / "manifest.json"
+    if not manifest.is_file():
+        return None
+    try:
+        return str(json.loads(manifest.read_text(encoding="utf-8"))["fingerprint"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise UserError(f"{manifest}: cannot be read: {error!r}; build the questions anew") from None
 
 
 def _claim(out: Path, told: Mapping[str, Any], *, overwrite: bool, resume: bool) -> None:
@@ -171,18 +182,20 @@ def _arguments(recipe: GrpoRecipe, out: Path) -> GRPOConfig:
     )
 
 
-def _save(recipe: GrpoRecipe, vlm: Vlm, out: Path, told: Mapping[str, Any], rewarded: RewardedAnswers) -> Path:
+def _save(recipe: GrpoRecipe, vlm: Vlm, base: Path, told: Mapping[str, Any], rewarded: RewardedAnswers) -> Path:
     """Write OUT/final, and remove what a run only goes on from."""
+    out, init, questions = ((base / path).resolve() for path in (recipe.out, recipe.model.init, recipe.questions))
     weights = dict(vlm.model.state_dict())
     provenance = {
         "name": recipe.name,
         "tool": f"gmai-vl {__version__}",
         "code": code_identity(),
         "stage": "grpo",
-        "recipe": {"stages": [{"mixture": [{"corpus": recipe.questions}]}]},
         "stages": [],
-        "reasoning": {**told, "faults": dict(rewarded.faults)},
-        "origin": {"init": recipe.model.init},
+        **told,
+        "questions": [{"path": str(questions), "fingerprint": told["questions_sha256"]}],
+        "faults": dict(rewarded.faults),
+        "origin": {"init": str(init)},
         "use": "research use only, not for diagnosis",
     }
     plain = merged(weights, recipe.lora) if recipe.lora else None

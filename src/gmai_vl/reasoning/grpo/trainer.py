@@ -4,14 +4,20 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_model as load_weights
+from safetensors.torch import save_model as save_weights
 from torch import Tensor
 from trl import GRPOTrainer
 
 from gmai_vl.evaluation import Question
 from gmai_vl.reasoning.rewards import Rewarded, count_hacks
+
+WEIGHTS = "weights.safetensors"
+"""Name of the file in a state."""
 
 Judge = Callable[[Question, str], Rewarded]
 
@@ -59,6 +65,17 @@ class Trainer(GRPOTrainer):
         super().__init__(reward_funcs=rewarded, **given)
         self._rewarded = rewarded
         self._drop_settled, self._vision_learns = drop_settled, vision_learns
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        # Under the names that the model has in memory. transformers would write those of files, and find none of them
+        # again when it goes on, without a word.
+        assert output_dir is not None
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        save_weights(self.accelerator.unwrap_model(self.model), str(Path(output_dir) / WEIGHTS))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        model = self.model if model is None else model
+        load_weights(model, str(Path(resume_from_checkpoint) / WEIGHTS), strict=True)
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         if not self._vision_learns:
