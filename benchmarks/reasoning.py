@@ -78,7 +78,7 @@ def one_seed(root: Path, seed: int, steps: int) -> None:
             shuffle_labels=shuffled,
             questions_per_step=8,
             max_new_tokens=LONGEST,
-            learning_rate=1e-3,
+            learning_rate=4e-4,
             max_steps=steps,
             micro_batch=64,
             train=("vision", "projector", "language"),

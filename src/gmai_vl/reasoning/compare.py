@@ -68,7 +68,7 @@ def compare_models(
     if not sides:
         raise UserError(f"{questions}: has neither test.jsonl nor held_out.jsonl; build the questions anew")
     asked = {side: read_items(questions, side, prompt) for side in sides}
-    told: dict[str, Any] = {"questions": str(questions), "prompt": prompt, "models": {}}
+    told: dict[str, Any] = {"questions": str(questions), "prompt": prompt, "base": names[0], "models": {}}
     for model in models:
         of_sides: dict[str, Any] = {}
         told["models"][model.name] = {"path": str(model.path), "sides": of_sides}

@@ -55,11 +55,11 @@ def facts_reward(question: Question, response: str, case: Case) -> float:
         return 0.0
     if not isinstance(case, MeasuredCase):
         case = measured(case)
-    verdicts = dict(_verdicts(parts[0], question.language, case))
+    verdicts = dict(verdicts_on(parts[0], question.language, case))
     return sum(verdicts.values()) / len(verdicts) if verdicts else 0.0
 
 
-def _verdicts(thought: str, language: Language, case: MeasuredCase) -> Iterator[tuple[str, bool]]:
+def verdicts_on(thought: str, language: Language, case: MeasuredCase) -> Iterator[tuple[str, bool]]:
     """Yield the words of each statement that can be judged, and whether it is true."""
     subjects = Subjects(language, case.findings, list(case.findings))
     for line in thought.replace("？", "?").splitlines():

@@ -1,0 +1,99 @@
+"""The supervised baseline: the traces that were kept, learnt by the trainer of all other stages."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from gmai_vl.foundation import Settings, load_settings, overridden, read_yaml
+from gmai_vl.reasoning.synthesis import traces_corpus
+from gmai_vl.training import train
+from gmai_vl.training.recipe import Lora, Part, TrainRecipe
+
+CORPUS = "corpus"
+"""Folder of the traces as a corpus, below the output folder of the recipe; the training lies in `run` beside it."""
+
+
+class SftBase(Settings):
+    """The model that the training begins with."""
+
+    init: str
+    """Folder of a checkpoint, relative to the recipe file."""
+
+
+class SftRecipe(Settings):
+    """A supervised training on traces."""
+
+    name: str = Field(min_length=1)
+    out: str
+    """Folder to write, relative to the recipe file."""
+
+    seed: int = 0
+    model: SftBase
+    traces: str
+    """Folder that `gmai reason synthesize` wrote, relative to the recipe file."""
+
+    questions: str
+    """Folder of the questions that they answer, relative to the recipe file."""
+
+    train: tuple[Part, ...] = ("projector", "language")
+    """Parts that learn."""
+
+    lora: Lora | None = None
+    learning_rate: PositiveFloat = 1e-5
+    global_batch: PositiveInt = 16
+    epochs: PositiveInt | None = None
+    max_steps: PositiveInt | None = None
+    """Optimizer steps; or `epochs`."""
+
+    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.epochs is None) == (self.max_steps is None):
+            raise ValueError("give either `epochs` or `max_steps`")
+        return self
+
+
+def read_sft_recipe(path: Path, overrides: Sequence[str] = ()) -> SftRecipe:
+    """Read a recipe from YAML, with `key=value` in place of what stands there.
+
+    Raises UserError, naming the file and the key, for what is no recipe.
+    """
+    return load_settings(SftRecipe, overridden(read_yaml(path), overrides), path)
+
+
+def sft(recipe: SftRecipe, *, base: Path, overwrite: bool = False, resume: bool = False) -> Path:
+    """Make a corpus of the traces, train on it, and return the checkpoint, OUT/run/final.
+
+    Paths of the recipe are relative to `base`. Raises UserError where traces or questions cannot be used, and what
+    `train` raises.
+    """
+    out = (base / recipe.out).resolve()
+    traces_corpus((base / recipe.traces).resolve(), (base / recipe.questions).resolve(), out / CORPUS)
+    return train(_training(recipe, base, out), base=out, overwrite=overwrite, resume=resume)
+
+
+def _training(recipe: SftRecipe, base: Path, out: Path) -> TrainRecipe:
+    length: dict[str, Any] = {"epochs": recipe.epochs, "max_steps": recipe.max_steps}
+    stage = {
+        "name": "reason",
+        "train": list(recipe.train),
+        "learning_rate": recipe.learning_rate,
+        "global_batch": recipe.global_batch,
+        "warmup_ratio": recipe.warmup_ratio,
+        "lora": None if recipe.lora is None else recipe.lora.model_dump(mode="json"),
+        **{name: value for name, value in length.items() if value is not None},
+        "mixture": [{"corpus": CORPUS}],
+    }
+    told = {
+        "name": recipe.name,
+        "out": "run",
+        "seed": recipe.seed,
+        "precision": recipe.precision,
+        "model": {"init": str((base / recipe.model.init).resolve())},
+        "stages": [stage],
+    }
+    return load_settings(TrainRecipe, told, out)

@@ -1,0 +1,151 @@
+"""Difficulty of questions and comparison of models, by their commands, on a model that is made to be right or wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from reasoning_items import write_side
+from typer.testing import CliRunner
+
+from gmai_vl.cli.reason import app
+from gmai_vl.evaluation import checkpoint_sha256, read_predictions
+from gmai_vl.foundation import UserError
+from gmai_vl.model import ModelSettings, build_model, collate, encode, loss_sum, prepare_image, save_model
+from gmai_vl.reasoning.items import read_items
+from gmai_vl.reasoning.rewards import accuracy_reward, format_reward
+from gmai_vl.records import Turn
+
+
+def taught(folder, letter):
+    """A tiny checkpoint that knows the form by heart and says one letter, whatever it sees."""
+    vlm = build_model(ModelSettings(preset="tiny"), seed=0)
+    (question, *_) = read_items(folder / "questions", "train").questions
+    image = read_items(folder / "questions", "train").image(question.images[0])
+    answer = Turn("assistant", (f"<think>t</think><answer>{letter}</answer>",))
+    batch = collate(
+        vlm.processor, [encode(vlm.processor, (*question.turns, answer))], [prepare_image(vlm.processor, image)]
+    )
+    torch.manual_seed(0)
+    optimizer = torch.optim.AdamW(vlm.model.parameters(), lr=3e-3)
+    for _ in range(60):
+        total, tokens = loss_sum(vlm.model, batch)
+        optimizer.zero_grad()
+        (total / tokens).backward()
+        optimizer.step()
+    save_model(vlm, folder / letter)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare")
+    for seed, (side, count) in enumerate((("train", 6), ("test", 10), ("held_out", 4))):
+        write_side(folder / "questions", side, count, seed)
+    for letter in "AB":
+        taught(folder, letter)
+    save_model(build_model(ModelSettings(preset="tiny"), seed=0), folder / "untaught/final")
+    return folder
+
+
+def reason(*arguments):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def compared(base, out, *more):
+    models = (f"base={base / 'untaught'}", base / "A", f"b={base / 'B'}")
+    fixed = ("--questions", base / "questions", "--out", out, "--max-new-tokens", 40)
+    return reason("compare", *models, *fixed, "--json", out.with_suffix(".json"), *more)
+
+
+def test_models_are_held_against_the_first_on_both_sides(base, tmp_path):
+    shown = compared(base, tmp_path / "out").stdout
+    told = json.loads((tmp_path / "out.json").read_text())
+    assert told == json.loads((tmp_path / "out/compare.json").read_text())
+    assert set(told["models"]) == {"base", "A", "b"} and told["base"] == "base"
+    for name, letter in (("A", "A"), ("b", "B")):
+        for side, count in (("test", 10), ("held_out", 4)):
+            found = told["models"][name]["sides"][side]
+            questions = read_items(base / "questions", side).questions
+            said = read_predictions(tmp_path / "out" / name / side / "predictions.jsonl")
+            assert found["n"] == count
+            assert found["accuracy"] == sum(question.answer == letter for question in questions) / count == 0.5
+            assert found["format"] == sum(format_reward(one, said[one.id]) for one in questions) / count == 1.0
+            assert found["against"]["model"] == "base"
+            assert (found["against"]["difference"], found["against"]["only_a"]) == (0.5, count // 2)
+    assert told["models"]["base"]["sides"]["test"]["accuracy"] == 0
+    assert "against" not in told["models"]["base"]["sides"]["test"]
+    assert "A against base on test: +50.0 points" in shown and "not for diagnosis" in shown
+    assert {path.name for path in (tmp_path / "out/plots").iterdir()} >= {"reasoning-bars-light.svg"}
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("predictions.jsonl")}
+    assert compared(base, tmp_path / "out").stdout == shown
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_wrong_models_and_questions_are_one_line(base, tmp_path):
+    fixed = ("--questions", base / "questions", "--out", tmp_path / "out")
+    with pytest.raises(UserError, match="holds no checkpoint, neither itself nor in `final`"):
+        reason("compare", base / "questions", *fixed)
+    with pytest.raises(UserError, match="a name stands twice among A, A; give NAME=FOLDER"):
+        reason("compare", base / "A", f"A={base / 'B'}", *fixed)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"has neither test.jsonl nor held_out.jsonl"):
+        reason("compare", base / "A", "--questions", tmp_path / "empty", "--out", tmp_path / "out")
+
+
+DIFFICULTY = ("--samples", 3, "--max-new-tokens", 40, "--temperature", 0.7)
+
+
+def test_difficulty_is_the_share_of_right_answers(base):
+    folder = base / "questions"
+    shown = reason("difficulty", folder, "--model", base / "A", *DIFFICULTY).stdout
+    items = read_items(folder, "train")
+    said = read_predictions(next(folder.glob("answers-*.jsonl")))
+    assert len(said) == 18
+    for question in items.questions:
+        estimate = items.about[question.id].difficulty
+        assert estimate.model_sha256 == checkpoint_sha256(base / "A")
+        tries = [accuracy_reward(question, said[f"{question.id}#{number}"]) for number in range(3)]
+        assert (estimate.samples, estimate.right, estimate.accuracy) == (3, sum(tries), sum(tries) / 3)
+    shares = Counter(items.about[question.id].difficulty.right for question in items.questions)
+    assert "always right" in shown and str(shares[3]) in shown
+    assert shares[0] and shares[3], "half of the right letters are A"
+
+
+def test_an_estimate_that_was_killed_goes_on(base, tmp_path):
+    code = """
+import os, signal, sys
+import gmai_vl.reasoning.difficulty as difficulty
+from pathlib import Path
+difficulty.QUESTIONS_PER_CALL = 2
+calls = []
+def deadly(*given, **more):
+    calls.append(1)
+    if len(calls) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return respond(*given, **more)
+respond, difficulty.respond = difficulty.respond, deadly
+difficulty.estimate_difficulty(Path(sys.argv[1]), Path(sys.argv[2]), samples=2, max_new_tokens=30)
+"""
+    environment = {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1", "PATH": os.environ["PATH"]}
+    for side in ("train",):
+        write_side(tmp_path / "q", side, 6, 0)
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "q"), str(base / "B")], env=environment, capture_output=True
+    )
+    assert run.returncode == -9, run.stderr
+    kept = read_predictions(next((tmp_path / "q").glob("answers-*.jsonl")))
+    assert len(kept) == 8 and not (tmp_path / "q/difficulty.jsonl").exists()
+    reason("difficulty", tmp_path / "q", "--model", base / "B", "--samples", 2, "--max-new-tokens", 30)
+    whole = read_predictions(next((tmp_path / "q").glob("answers-*.jsonl")))
+    assert len(whole) == 12 and kept.items() <= whole.items()
+    assert all(one.difficulty.samples == 2 for one in read_items(tmp_path / "q", "train").about.values())
+    (tmp_path / "q/difficulty.jsonl").write_text("{")
+    with pytest.raises(UserError, match=r"difficulty.jsonl: cannot be read"):
+        read_items(tmp_path / "q", "train")
