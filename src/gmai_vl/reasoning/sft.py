@@ -49,6 +49,8 @@ class SftRecipe(Settings):
 
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
+    stop_at_leap: PositiveFloat | None = 4.0
+    """As in a train recipe."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -93,6 +95,7 @@ def _training(recipe: SftRecipe, base: Path, out: Path) -> TrainRecipe:
         "out": "run",
         "seed": recipe.seed,
         "precision": recipe.precision,
+        "stop_at_leap": recipe.stop_at_leap,
         "model": {"init": str((base / recipe.model.init).resolve())},
         "stages": [stage],
     }
