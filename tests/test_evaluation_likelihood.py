@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 from benchmark_files import write_json, write_png
-from evaluation_samples import question
+from evaluation_samples import image_of, question
+from outspoken_models import outspoken
 from typer.testing import CliRunner
 
 from gmai_vl.cli.eval import app
@@ -22,7 +23,7 @@ from gmai_vl.evaluation.predictions import read_asides, read_predictions
 from gmai_vl.evaluation.prompts import BY_LIKELIHOOD
 from gmai_vl.evaluation.protocols import PROTOCOLS
 from gmai_vl.foundation import UserError
-from gmai_vl.model import ModelSettings, Request, Weighing, build_model, mean_losses, save_model
+from gmai_vl.model import Request, Weighing, mean_losses, save_model
 
 
 def read_losses(path):
@@ -35,7 +36,7 @@ QUESTIONS = [question(n, images=(f"image{n // 3:03}",), options=OPTIONS) for n i
 KILLED_RUN = """
 import os, signal
 from pathlib import Path
-from test_evaluation_likelihood import QUESTIONS, image_of, tiny
+from test_evaluation_likelihood import QUESTIONS, image_of, outspoken
 from gmai_vl.evaluation.likelihood import weigh
 
 def deadly_image_of(name):
@@ -43,27 +44,13 @@ def deadly_image_of(name):
         os.kill(os.getpid(), signal.SIGKILL)
     return image_of(name)
 
-weigh(tiny(), QUESTIONS, deadly_image_of, Path("predictions.jsonl"), prompt=None)
+weigh(outspoken(), QUESTIONS, deadly_image_of, Path("predictions.jsonl"), prompt=None)
 """
-
-
-def tiny():
-    vlm = build_model(ModelSettings(preset="tiny"), seed=0)
-    random = torch.Generator().manual_seed(4)
-    with torch.no_grad():
-        for weight in vlm.model.parameters():
-            if weight.ndim == 2:
-                weight += torch.randn(weight.shape, generator=random) * 0.3
-    return vlm
-
-
-def image_of(name: str) -> np.ndarray:
-    return np.random.default_rng(int(name[5:])).integers(0, 256, (30, 40, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
 def vlm():
-    return tiny()
+    return outspoken()
 
 
 def test_letters_are_weighed_where_the_answer_begins(vlm, tmp_path):
@@ -110,7 +97,7 @@ def test_only_multiple_choice_is_weighed(vlm, tmp_path):
 
 
 def test_a_model_whose_losses_are_no_numbers_is_refused(tmp_path):
-    broken = tiny()
+    broken = outspoken()
     with torch.no_grad():
         broken.model.lm_head.weight.fill_(math.nan)
     with pytest.raises(UserError, match=r"q000: the model's losses are \[nan, .*damaged"):
@@ -168,7 +155,7 @@ def base(tmp_path_factory):
         ]
         write_json(folder / f"data/QA_information/Open-access/{dataset}.json", rows)
     write_png(folder / "data/Images/1.png", 1)
-    save_model(tiny(), folder / "model")
+    save_model(outspoken(), folder / "model")
     assert gmai_eval(folder, "run", "--prompt", BY_LIKELIHOOD, "--by-likelihood").exit_code == 0
     return folder
 

@@ -6,10 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from evaluation_samples import grounding, question
+from evaluation_samples import grounding, image_of, question
 
 from gmai_vl.evaluation import ask, checkpoint_sha256, claim, read_predictions
 from gmai_vl.foundation import UserError
@@ -41,10 +40,6 @@ def tiny():
         for weight in vlm.model.model.language_model.parameters():
             weight.mul_(3)
     return vlm
-
-
-def image_of(name: str) -> np.ndarray:
-    return np.random.default_rng(int(name[5:])).integers(0, 256, (30, 40, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")

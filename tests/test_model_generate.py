@@ -8,12 +8,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from outspoken_models import outspoken
 
 from gmai_vl.model import (
-    ModelSettings,
     Request,
     Sampling,
-    build_model,
     encode_prompt,
     generate,
     prepare_image,
@@ -30,12 +29,7 @@ LIKING = 2.0
 @pytest.fixture(scope="module", params=["tiny", "tiny-clip"])
 def vlm(request):
     """A tiny model with weights so large that it says different things, and with a liking for the end token."""
-    vlm = build_model(ModelSettings(preset=request.param), seed=0)
-    random = torch.Generator().manual_seed(4)
-    with torch.no_grad():
-        for name, weight in vlm.model.named_parameters():
-            if weight.ndim == 2:
-                weight += torch.randn(weight.shape, generator=random) * (1.0 if "projector" in name else 0.2)
+    vlm = outspoken(request.param)
     end = vlm.processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
     liking = torch.zeros(vlm.model.lm_head.out_features).index_fill(0, torch.tensor([end]), LIKING)
     vlm.model.lm_head.register_forward_hook(lambda _module, _args, logits: logits + liking)

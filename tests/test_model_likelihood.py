@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from outspoken_models import outspoken
 
-from gmai_vl.model import ModelSettings, Request, Weighing, build_model, encode_prompt, mean_losses, prepare_image
+from gmai_vl.model import Request, Weighing, encode_prompt, mean_losses, prepare_image
 from gmai_vl.model.chatml import text_tokens
 from gmai_vl.records import ImageRef, Turn
 
@@ -14,13 +15,7 @@ TEXTS = ("left.", "a tumour of the right kidney.", "左侧", "no")
 
 @pytest.fixture(scope="module", params=["tiny", "tiny-clip"])
 def vlm(request):
-    vlm = build_model(ModelSettings(preset=request.param), seed=0)
-    random = torch.Generator().manual_seed(4)
-    with torch.no_grad():
-        for name, weight in vlm.model.named_parameters():
-            if weight.ndim == 2:
-                weight += torch.randn(weight.shape, generator=random) * (1.0 if "projector" in name else 0.2)
-    return vlm
+    return outspoken(request.param)
 
 
 def weighings(begins=""):

@@ -1,60 +1,14 @@
-"""Rewards of single responses: the tables of their modules, row by row, and what must never be rewarded."""
+"""Rewards of single responses: form and accuracy, row by row, and how the parts are weighed and added."""
 
-import time
-
-import numpy as np
 import pytest
 from evaluation_samples import grounding, question
 from pydantic import ValidationError
+from reasoning_responses import EVERYTHING, EXACT, SCAN, about, thinking, xray
 
 from gmai_vl.evaluation import judge
 from gmai_vl.foundation import UserError
 from gmai_vl.reasoning import rewards
-from gmai_vl.reasoning.rewards import (
-    Weights,
-    accuracy_reward,
-    combine,
-    count_hacks,
-    facts_reward,
-    format_reward,
-    grounding_reward,
-    length_reward,
-    parts_of,
-    reward,
-)
-from gmai_vl.reasoning.rewards.hacking import HACKS
-from gmai_vl.records import Case, Finding, ImageRef, Turn
-from gmai_vl.vocabulary import term
-from gmai_vl.writing import measured
-
-ASKED = "Is this scan CT or MRI?\nA. CT\nB. MRI"
-SCAN = question(1, turns=(Turn("user", (ImageRef(0), ASKED)),), options={"A": "CT", "B": "MRI"}, answer="B")
-EVERYTHING = Weights(format=1, accuracy=1, grounding=1, facts=1, length=1)
-
-
-def thinking(thought, answer="B"):
-    return f"<think>{thought}</think><answer>{answer}</answer>"
-
-
-def about(words, answer, **changes):
-    return question(2, **{"turns": (Turn("user", (ImageRef(0), words)),), "options": None, "answer": answer} | changes)
-
-
-def xray():
-    """Return a chest X-ray with a pneumothorax on its left, where an effusion and a nodule were looked for."""
-    box = (10, 10, 30, 30)
-    found = Finding(label=term("pneumothorax"), source_label="pneumothorax", box=box, area_share=0.04, side="left")
-    return Case(
-        source="s",
-        item="a.png",
-        pixels=np.zeros((100, 100), np.uint8),
-        modality="X-Ray",
-        task="det",
-        findings=(found,),
-        label_set=tuple(term(name) for name in ("pneumothorax", "pleural effusion", "lung nodule")),
-        body_part=term("chest"),
-    )
-
+from gmai_vl.reasoning.rewards import Weights, accuracy_reward, combine, format_reward, parts_of, reward
 
 FORMS = {
     "<think>t</think><answer>B</answer>": (1, ("t", "B")),
@@ -176,130 +130,10 @@ def test_a_withheld_answer_is_an_error_and_not_a_wrong_answer():
         accuracy_reward(about("What?", None, kind="open"), thinking("t"))
 
 
-ONE, TWO = ((10, 10, 30, 30),), ((10, 10, 30, 30), (50, 25, 100, 50))
-EXACT, HALF, OTHER = "[0.10, 0.20, 0.30, 0.60]", "[0.10, 0.20, 0.30, 0.40]", "[0.60, 0.60, 0.90, 0.90]"
-
-
-@pytest.mark.parametrize(
-    ("boxes", "answer", "expected"),
-    [
-        (ONE, f"<box>[{EXACT}]</box>", 1),
-        (ONE, f"<ref>mass</ref><box>[{HALF}]</box>", 0.5),
-        (ONE, f"<box>[{EXACT}, {OTHER}]</box>", 0.5),
-        (ONE, f"<box>[{EXACT}, {EXACT}]</box>", 1),
-        (TWO, f"<box>[{EXACT}]</box>", 0.5),
-        (TWO, f"<box>[[0.5, 0.5, 1, 1], {EXACT}]</box>", 1),
-        (ONE, "in the upper left", 0),
-        (ONE, "<box>[[0.30, 0.20, 0.10, 0.60]]</box>", 0),
-        (ONE, f"<box>[{EXACT}]</box>" + " " * 2000 + "!", 0),
-        (ONE, "", 0),
-    ],
-)
-def test_grounding(boxes, answer, expected):
-    assert grounding_reward(grounding(1, *boxes), thinking("t", answer)) == pytest.approx(expected)
-
-
-def test_grounding_counts_no_box_of_the_thought_and_no_other_kind():
-    drawn = f"<box>[{EXACT}]</box>"
-    assert grounding_reward(grounding(1, *ONE), thinking(drawn, "there")) == 0
-    assert grounding_reward(grounding(1, *ONE), drawn) == 0
-    assert grounding_reward(SCAN, thinking("t", drawn)) == 0
-    assert accuracy_reward(grounding(1, *ONE), thinking("t", drawn)) == 1  # IoU of 0.5 and more
-    with pytest.raises(ValueError, match="no box"):
-        grounding_reward(grounding(1), thinking("t", drawn))
-
-
-FACTS = {
-    "There is a pneumothorax.": 1,
-    "This chest X-ray shows a pneumothorax. There is no pleural effusion.": 1,
-    "1. There is a pneumothorax.\n2. There is no lung nodule.": 1,
-    "There is a pneumothorax. It lies in the upper left of the image.": 1,
-    "There is a pneumothorax. There is a pleural effusion.": 0.5,
-    "There is a pneumothorax. There is a pneumothorax. There is a pleural effusion.": 0.5,
-    "There is a pneumothorax. There is no pleural effusion. There is a lung nodule. There is a fracture.": 0.5,
-    "There is a pneumothorax in the lower right of the image.": 0,
-    "There is no pneumothorax.": 0,
-    "There is a pleural effusion.": 0,
-    "This is a CT scan.": 0,
-    "Everything is normal.": 0,
-    "Let me think step by step.": 0,
-    "Is there a pneumothorax?": 0,
-    "There may be a pneumothorax.": 0,
-    "There may be a pleural effusion.": 0,
-    "There may be a pleural effusion. There is a pneumothorax.": 1,
-    "The patient has a history of pneumothorax.": 0,
-    "There is no fracture.": 0,  # nobody looked for one
-    "": 0,
-    "There is a pneumothorax. " * 300: 0,
-}
-
-
-@pytest.mark.parametrize(("thought", "expected"), FACTS.items())
-def test_facts(thought, expected):
-    assert facts_reward(SCAN, thinking(thought), xray()) == expected
-    assert facts_reward(SCAN, thinking(thought), measured(xray())) == expected
-
-
-@pytest.mark.parametrize(
-    ("thought", "expected"),
-    [
-        ("可见气胸。未见胸腔积液。", 1),
-        ("可见气胸。可见胸腔积液。", 0.5),
-        ("未见气胸。", 0),
-        ("有气胸吗？", 0),
-        ("可能为气胸。", 0),
-    ],
-)
-def test_facts_in_chinese(thought, expected):
-    asked = question(1, language="zh")
-    assert facts_reward(asked, thinking(thought), xray()) == expected
-
-
-def test_facts_of_an_image_without_findings():
-    healthy = Case(
-        source="s",
-        item="b.png",
-        pixels=np.zeros((9, 9), np.uint8),
-        modality="X-Ray",
-        task="cls",
-        negative=term("no finding"),
-        label_set=(term("pneumothorax"),),
-    )
-    said = ("Everything is normal.", "There is no pneumothorax.", "There is a pneumothorax.", "There is a lesion.")
-    assert [facts_reward(SCAN, thinking(thought), healthy) for thought in said] == [1, 1, 0, 0]
-
-
-def test_facts_of_a_thought_without_an_answer_are_not_paid():
-    assert facts_reward(SCAN, "<think>There is a pneumothorax.</think>", xray()) == 0
-
-
-@pytest.mark.parametrize(
-    ("thought", "expected"),
-    [
-        ("one", 1),
-        ("one two three four", 1),
-        ("右肺可见", 1),
-        ("one two three four five six", 0.5),
-        ("右肺可见气胸", 0.5),
-        ("右肺 shows 气胸 here", 0.5),
-        ("one two three four five six seven eight", 0),
-        ("右肺可见气胸一处，另见积液", 0),
-        ("a" * 8 * 30, 0),
-        ("one" + "." * 80, 0),
-        ("", 0),
-        (" \n", 0),
-        ("...", 0),
-    ],
-)
-def test_length(thought, expected):
-    assert length_reward(SCAN, thinking(thought), usual=4, longest=8) == expected
-
-
-def test_length_needs_an_answer_and_sane_limits():
-    assert length_reward(SCAN, "<think>one two</think>") == 0
-    for usual, longest in ((0, 8), (8, 8), (9, 8), (-2, -1)):
-        with pytest.raises(ValueError, match="longest"):
-            length_reward(SCAN, thinking("t"), usual, longest)
+def test_what_is_rewarded_the_evaluation_counts_as_right():
+    for answer, right in [(answer, right) for answer, right in MCQ.items() if len(answer) < 100]:
+        (judged,) = judge([SCAN], {SCAN.id: thinking("t", answer)})
+        assert judged.correct or not right
 
 
 @pytest.mark.parametrize(
@@ -369,106 +203,6 @@ def test_facts_without_a_case_and_answers_withheld_are_faults():
 def test_weights_that_are_refused(values):
     with pytest.raises(ValidationError):
         Weights(**values)
-
-
-SIGNS = {
-    thinking("The fat is bright."): set(),
-    thinking("The fat is bright.", "B. MRI"): set(),
-    thinking("The fat is bright.", "A. CT B. MRI"): {"answer_stuffing", "several_answers"},
-    thinking("The fat is bright.", "CT, MRI"): {"answer_stuffing"},
-    thinking("The fat is bright.", "B B B"): {"answer_stuffing"},
-    thinking("The fat is bright.", "BBBB"): {"answer_stuffing"},
-    thinking("The fat is bright.", "A or B"): {"answer_stuffing", "several_answers"},
-    thinking("The fat is bright.") + "<answer>B</answer>": {"several_answers"},
-    thinking("The fat is bright.") + "<answer>B</answer>" * 2: {"several_answers", "answer_stuffing"},
-    thinking("A. CT B. MRI"): {"copied_options"},
-    thinking("Is this scan CT or MRI?"): {"copied_options"},
-    thinking("CT or MRI?"): {"copied_options"},
-    thinking("Is this scan CT or MRI? " * 9 + "Bright."): {"copied_options"},
-    thinking("This scan is MRI, for the fat is bright and bone is dark."): set(),
-    thinking(" \u200b"): {"empty_thinking"},
-    "<answer>B</answer>": {"empty_thinking"},
-    "": {"empty_thinking"},
-    thinking("脂肪是亮的"): {"language_switching"},
-    thinking("The fat is 亮的, as in 核磁"): {"language_switching"},
-    "<think>The fat<answer>B</answer></think>": {"nested_tags"},
-    "<think><think>The fat</think></think><answer>B</answer>": {"nested_tags"},
-    "<answer>B</answer><think>The fat is bright.</think>": {"answer_before_thinking"},
-    "<answer>B</answer> for the fat is bright": {"answer_before_thinking"},
-    "B <think>The fat is bright.</think>": {"answer_before_thinking"},
-    "So: <think>The fat is bright.</think><answer>B</answer>": set(),
-    "The fat is bright.</think><answer>B</answer>": set(),
-}
-
-
-@pytest.mark.parametrize(("response", "signs"), SIGNS.items())
-def test_signs_of_hacking(response, signs):
-    assert {name for name, shows in HACKS.items() if shows(SCAN, response)} == signs
-
-
-@pytest.mark.parametrize(
-    ("thought", "switched"),
-    [
-        ("脂肪信号高，符合 MRI 表现。", False),
-        ("The fat is bright.", True),
-        ("脂肪信号高 because bright fat", True),
-        ("看 magnetic", True),
-    ],
-)
-def test_language_of_a_thought_in_chinese(thought, switched):
-    asked = about("这是 CT 还是 MRI？", "B", kind="mcq", language="zh", options={"A": "CT", "B": "MRI"})
-    assert HACKS["language_switching"](asked, thinking(thought)) == switched
-
-
-def test_a_text_that_names_a_letter_is_not_several_answers():
-    asked = question(1, options={"A": "hepatitis B", "B": "hepatitis A"}, answer="A")
-    for answer in ("hepatitis B", "A. hepatitis B", "A"):
-        assert not any(HACKS[name](asked, thinking("t", answer)) for name in ("several_answers", "answer_stuffing"))
-
-
-def test_hacks_are_counted_over_a_batch():
-    responses = list(SIGNS)
-    counted = count_hacks([SCAN] * len(responses), responses)
-    assert counted == {name: sum(name in signs for signs in SIGNS.values()) for name in HACKS}
-    assert count_hacks([], []) == dict.fromkeys(HACKS, 0)
-    with pytest.raises(ValueError, match="shorter"):
-        count_hacks([SCAN], [])
-
-
-def test_what_the_signs_show_is_not_rewarded_in_full():
-    full = reward(SCAN, thinking("The fat is bright."), Weights()).total
-    told = {"copied_options", "language_switching"}  # the form and the answer of these are as they should be
-    for response, signs in SIGNS.items():
-        if signs - told:
-            assert reward(SCAN, response, Weights()).total < full, response
-
-
-PIECES = ["<", "<think>", "</think>", "<answer>", "<think><answer>", "<answer>B</answer>", "</", "B, ", "not A "]
-PIECES += ["肺", "没有", " ", "\ud800", "\x00", "\u0315\u0300", "\ufdfa", "~~", "[[", ". ", "，", "!", "x", "\n"]
-
-
-@pytest.mark.parametrize("piece", PIECES)
-def test_long_hostile_texts_are_read_quickly(piece):
-    case, long = measured(xray()), piece * (100_000 // len(piece))
-    start = time.perf_counter()
-    for response in (long, thinking(long), thinking("t", long), "<think>" + long):
-        assert reward(SCAN, response, EVERYTHING, case).faults == ()
-        count_hacks([SCAN], [response])
-    assert time.perf_counter() - start < 20  # half a second in all; a rule of squares would take hours
-
-
-@pytest.mark.parametrize("piece", ["<", "<think>"])
-def test_time_grows_with_the_length(piece):
-    start = time.perf_counter()
-    assert reward(SCAN, piece * 100_000, EVERYTHING, xray()).total == 0
-    assert count_hacks([SCAN], [piece * 100_000])["nested_tags"] == (piece == "<think>")
-    assert time.perf_counter() - start < 20
-
-
-def test_what_is_rewarded_the_evaluation_counts_as_right():
-    for answer, right in [(answer, right) for answer, right in MCQ.items() if len(answer) < 100]:
-        (judged,) = judge([SCAN], {SCAN.id: thinking("t", answer)})
-        assert judged.correct or not right
 
 
 def test_public_names_are_there():

@@ -7,7 +7,7 @@ import pytest
 from evaluation_samples import question
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from test_reasoning_rewards import xray
+from reasoning_responses import xray
 
 from gmai_vl.evaluation.prompts import turns_of
 from gmai_vl.reasoning.synthesis.answers import Answer

@@ -12,6 +12,8 @@ Overrides = Annotated[
     list[str],
     typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe; may stand several times."),
 ]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove an earlier run from the output folder.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where the training in the output folder stopped.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result there as JSON.")]
 
 

@@ -1,21 +1,15 @@
 """`gmai train`: train a model in the stages of a recipe."""
 
-from typing import Annotated
-
 import typer
 
-from gmai_vl.cli.shared import Overrides, TrainRecipeFile
+from gmai_vl.cli.shared import Overrides, Overwrite, Resume, TrainRecipeFile
 
 
 def train(
     recipe: TrainRecipeFile,
     overrides: Overrides = [],  # noqa: B006  typer copies it
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Remove an earlier run from the output folder.")
-    ] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where the training in the output folder stopped.")
-    ] = False,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
 ) -> None:
     """Train a model in the stages of a recipe; prints the folder of the last checkpoint.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gmai_vl.evaluation import Question, checkpoint_sha256
 from gmai_vl.evaluation.saved import saved_answers
-from gmai_vl.foundation import UserError, canonical_json, progress, stable_fraction, write_text
+from gmai_vl.foundation import UserError, canonical_json, progress, sha256_of_text, stable_fraction, write_text
 from gmai_vl.model import Request, Sampling, load_to_answer, respond, rows_at_once
 from gmai_vl.reasoning.items import DIFFICULTY, Difficulty, Items, Side, read_items
 from gmai_vl.reasoning.rewards import accuracy_reward
@@ -27,20 +27,20 @@ def estimate_difficulty(
 ) -> dict[str, Difficulty]:
     """Have a checkpoint answer each question of a side `samples` times; return id -> how hard it was.
 
-    Writes FOLDER/difficulty.jsonl, in place of the estimates of other models; answers lie beside it in a file of the
-    model's own, so that a run that was stopped goes on. A right answer is one that earns the accuracy reward, in tags
-    as GRPO wants it. Raises UserError where the model or the questions cannot be used.
+    Writes FOLDER/difficulty.jsonl, in place of the estimates of other models. Answers lie beside it, in a file for
+    each model and way of asking, so that a run that was stopped goes on. A right answer is one that earns the accuracy
+    reward, in tags as GRPO wants it. Answers are sampled at `temperature`, above 0, and have at most `max_new_tokens`
+    tokens. Raises UserError where the model or the questions cannot be used.
     """
     items = read_items(folder, side, prompt)
     sha256 = checkpoint_sha256(model)
     vlm = load_to_answer(model)
-    answers = folder / f"answers-{sha256[:12]}-{seed}-{temperature:g}-{max_new_tokens}.jsonl"
+    asked = {"model": sha256, "side": side, "prompt": prompt, "temperature": temperature, "seed": seed}
+    name = sha256_of_text(canonical_json(asked | {"max_new_tokens": max_new_tokens}))[:16]
     tries = [(question, number) for question in items.questions for number in range(samples)]
-    calls = [
-        tries[first : first + QUESTIONS_PER_CALL * samples]
-        for first in range(0, len(tries), QUESTIONS_PER_CALL * samples)
-    ]
-    with saved_answers(answers) as saved:
+    size = QUESTIONS_PER_CALL * samples
+    calls = [tries[first : first + size] for first in range(0, len(tries), size)]
+    with saved_answers(folder / f"answers-{name}.jsonl") as saved:
         for call in progress(calls, "answering", len(calls)):
             pending = [
                 (question, number) for question, number in call if _name(question, number) not in saved.responses
@@ -48,15 +48,9 @@ def estimate_difficulty(
             requests = [_request(items, question, number, temperature, seed) for question, number in pending]
             said = respond(vlm, requests, max_new_tokens=max_new_tokens, batch_size=rows_at_once(vlm))
             saved.add({_name(*asked): answer.text for asked, answer in zip(pending, said, strict=True)})
-        right = Counter(
-            {
-                question.id: sum(
-                    accuracy_reward(question, saved.responses[_name(question, number)]) == 1.0
-                    for number in range(samples)
-                )
-                for question in items.questions
-            }
-        )
+    right = Counter(
+        question.id for question, number in tries if accuracy_reward(question, saved.responses[_name(question, number)])
+    )
     estimates = {
         question.id: Difficulty(model_sha256=sha256, samples=samples, right=right[question.id])
         for question in items.questions

@@ -7,19 +7,13 @@ from typing import Any, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from gmai_vl.foundation import Settings, load_settings, overridden, read_yaml
+from gmai_vl.reasoning.base import Base
 from gmai_vl.reasoning.synthesis import traces_corpus
 from gmai_vl.training import train
 from gmai_vl.training.recipe import Lora, Part, TrainRecipe
 
 CORPUS = "corpus"
 """Folder of the traces as a corpus, below the output folder of the recipe; the training lies in `run` beside it."""
-
-
-class SftBase(Settings):
-    """The model that the training begins with."""
-
-    init: str
-    """Folder of a checkpoint, relative to the recipe file."""
 
 
 class SftRecipe(Settings):
@@ -30,7 +24,7 @@ class SftRecipe(Settings):
     """Folder to write, relative to the recipe file."""
 
     seed: int = 0
-    model: SftBase
+    model: Base
     traces: str
     """Folder that `gmai reason synthesize` wrote, relative to the recipe file."""
 

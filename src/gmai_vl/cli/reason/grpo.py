@@ -5,16 +5,14 @@ from typing import Annotated
 
 import typer
 
-from gmai_vl.cli.shared import Overrides
+from gmai_vl.cli.shared import Overrides, Overwrite, Resume
 
 
 def grpo(
     recipe: Annotated[Path, typer.Argument(help="GRPO recipe (YAML), such as recipes/reason/grpo.yaml.")],
     overrides: Overrides = [],  # noqa: B006  typer copies it
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Remove an earlier run from the output folder.")
-    ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last state that was saved.")] = False,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
 ) -> None:
     """Reinforce a model on questions with one right answer; prints the folder of the checkpoint.
 

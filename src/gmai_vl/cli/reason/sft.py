@@ -5,16 +5,14 @@ from typing import Annotated
 
 import typer
 
-from gmai_vl.cli.shared import Overrides
+from gmai_vl.cli.shared import Overrides, Overwrite, Resume
 
 
 def sft(
     recipe: Annotated[Path, typer.Argument(help="Recipe (YAML): traces, questions, model, learning rate, steps.")],
     overrides: Overrides = [],  # noqa: B006  typer copies it
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Remove an earlier run from the output folder.")
-    ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the training stopped.")] = False,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
 ) -> None:
     """Teach a model the traces that were kept: the supervised baseline; prints the folder of the checkpoint.
 

@@ -8,19 +8,17 @@ Upper case is a difference. A response that is only a letter is answered almost 
 
 from functools import partial
 
-from gmai_vl.evaluation.protocols.protocol import Protocol, Rule, Verdict, judge_each, options_of
+from gmai_vl.evaluation.protocols.protocol import Protocol, Rule, Verdict, chosen_text, judge_each, options_of
 from gmai_vl.evaluation.protocols.tokens import most_similar
 from gmai_vl.evaluation.question import Question
 from gmai_vl.records import Kind
 
 
 def _choice(question: Question, response: str) -> Verdict:
-    options = options_of(question)
-    letter, likeness = most_similar(options, response)
+    letter, likeness = most_similar(options_of(question), response)
     if not likeness:
         return Verdict(correct=False, unparsed=True, choice=None, text="", credit=0.0)
-    correct = options[letter] == options[question.reference]
-    return Verdict(correct=correct, unparsed=False, choice=letter, text=options[letter], credit=float(correct))
+    return chosen_text(question, letter)
 
 
 _RULES: dict[Kind, Rule] = {"mcq": _choice}

@@ -8,17 +8,15 @@ It uses no chat template; here the question is the user's, and "The answer is" t
 
 from functools import partial
 
-from gmai_vl.evaluation.protocols.protocol import Protocol, Rule, Verdict, judge_each, options_of
+from gmai_vl.evaluation.protocols.protocol import Protocol, Rule, Verdict, chosen_text, judge_each, options_of
 from gmai_vl.evaluation.question import Question
 from gmai_vl.records import Kind
 
 
 def _choice(question: Question, response: str) -> Verdict:
-    options = options_of(question)
-    if response not in options:
+    if response not in options_of(question):
         raise ValueError(f"{question.id}: {response!r} is no letter of its options; ask by likelihood")
-    correct = options[response] == options[question.reference]
-    return Verdict(correct=correct, unparsed=False, choice=response, text=options[response], credit=float(correct))
+    return chosen_text(question, response)
 
 
 _RULES: dict[Kind, Rule] = {"mcq": _choice}

@@ -88,6 +88,13 @@ def chosen(question: Question, letter: str | None, *, unparsed: bool = False, gu
     return Verdict(correct=correct, unparsed=unparsed, choice=letter, text=text, credit=float(correct), guessed=guessed)
 
 
+def chosen_text(question: Question, letter: str) -> Verdict:
+    """Return the verdict on a letter that is right where its option's text is the reference's, wherever that stands."""
+    options = options_of(question)
+    correct = options[letter] == options[question.reference]
+    return Verdict(correct=correct, unparsed=False, choice=letter, text=options[letter], credit=float(correct))
+
+
 def is_of(question: Question, benchmark: str) -> bool:
     """Say whether a question is of the benchmark: its source or its id begins with that name."""
     return any(name.lower().startswith(benchmark) for name in (question.source, question.id))

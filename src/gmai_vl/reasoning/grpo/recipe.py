@@ -11,15 +11,9 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_
 
 from gmai_vl.evaluation.prompts import BY_LIKELIHOOD, PROMPTS
 from gmai_vl.foundation import Settings, load_settings, nearest, overridden, read_yaml
+from gmai_vl.reasoning.base import Base
 from gmai_vl.reasoning.rewards import Weights
 from gmai_vl.training.recipe import Lora, Part
-
-
-class Base(Settings):
-    """The model that the training begins with."""
-
-    init: str
-    """Folder of a checkpoint, relative to the recipe file."""
 
 
 class Every(Settings):

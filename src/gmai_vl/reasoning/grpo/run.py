@@ -53,7 +53,8 @@ def grpo(recipe: GrpoRecipe, *, base: Path, overwrite: bool = False, resume: boo
     vlm = _model(recipe, init)
     rewarded = RewardedAnswers(questions, partial(_judged, recipe))
     say(f"{recipe.name}: {len(questions)} questions, {recipe.answers_per_step} answers a step")
-    with quiet_loading(), Log(out, vlm, partial(_validated, vlm, recipe, base)) as log:
+    unseen = read_items((base / recipe.questions).resolve(), "val", recipe.prompt) if recipe.validation else None
+    with quiet_loading(), Log(out, vlm, partial(_validated, vlm, recipe, unseen)) as log:
         trainer = Trainer(
             model=vlm.model,
             processing_class=vlm.processor,
@@ -126,14 +127,13 @@ def _judged(recipe: GrpoRecipe, question: Question, response: str) -> Rewarded:
     return reward(question, response, recipe.rewards)
 
 
-def _validated(vlm: Vlm, recipe: GrpoRecipe, base: Path, step: int) -> dict[str, Any] | None:
+def _validated(vlm: Vlm, recipe: GrpoRecipe, unseen: Items | None, step: int) -> dict[str, Any] | None:
     """Return how many greedy answers to unseen questions are right and well formed; None where it is not the time."""
     every = recipe.validation
-    if every is None or (step % every.every and step != recipe.max_steps):
+    if every is None or unseen is None or (step % every.every and step != recipe.max_steps):
         return None
-    side = read_items((base / recipe.questions).resolve(), "val", recipe.prompt)
-    questions = choose(side.questions, every.questions, recipe.seed)
-    requests = [Request(question.turns, tuple(side.image(name) for name in question.images)) for question in questions]
+    questions = choose(unseen.questions, every.questions, recipe.seed)
+    requests = [Request(asked.turns, tuple(unseen.image(name) for name in asked.images)) for asked in questions]
     answers = respond(vlm, requests, max_new_tokens=recipe.max_new_tokens, batch_size=rows_at_once(vlm))
     responses = {question.id: answer.text for question, answer in zip(questions, answers, strict=True)}
     judged = judge(questions, responses)
