@@ -1,4 +1,4 @@
-"""A small corpus to make a benchmark from, drawn at random, and what one reads out of the benchmark."""
+"""A small corpus to make a benchmark from, drawn at random; that benchmark; and what one reads out of it."""
 
 import dataclasses
 import io
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import yaml
 from corpus_recipes import save
 from PIL import Image
@@ -19,6 +20,7 @@ from scipy import ndimage
 
 from gmai_vl.corpus import Corpus, build
 from gmai_vl.corpus.schema import CASES
+from gmai_vl.evaluation.construction import build_benchmark
 from gmai_vl.records import Case
 
 OFFICIAL = [
@@ -105,6 +107,18 @@ def write_corpus(folder: Path) -> Path:
     }  # fmt: skip
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe, allow_unicode=True))
     return build(folder / "recipe.yaml", folder / "corpus").corpus
+
+
+@pytest.fixture(scope="module", name="corpus")
+def corpus_of_noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("construction"))
+
+
+@pytest.fixture(scope="module", name="made")
+def made_benchmark(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("made") / "bench"
+    build_benchmark(corpus, out, per_cell=None, seed=0)
+    return out
 
 
 def changed(corpus: Path, to: Path, change: Any) -> Path:

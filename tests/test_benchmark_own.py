@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from benchmark_files import picture, write_csv, write_json, write_json_lines, write_parquet, write_png, write_tsv
+from benchmark_files import picture, png, write_csv, write_json, write_json_lines, write_parquet, write_png, write_tsv
 
+from gmai_vl.evaluation import judge, score
 from gmai_vl.evaluation.benchmarks.own import read_own
 from gmai_vl.foundation import BadItem, UserError
 from gmai_vl.records import ImageRef, Turn
@@ -160,6 +161,35 @@ def test_labels_are_values_to_give_scores_by(folder):
         "gone": None,
     }
     assert one(folder, **given).labels == {"site": "b", "contrast": "True", "year": "2024"}
+
+
+def test_scores_are_given_by_labels_that_have_the_name_of_a_field(folder):
+    rows = [
+        {"question": "Why?", "answer": "because", "source": source, "modality": modality}
+        for source, modality in (("s", "CT"), ("s", "MR"), ("t", None))
+    ]
+    questions = read(folder, *rows).questions
+    told = score(judge(questions, {question.id: "because" for question in questions}), benchmark="own", variant="")
+    groups = {name: {value: group["n"] for value, group in told["groups"][name].items()} for name in told["groups"]}
+    assert (groups["source"], groups["modality"]) == ({"s": 2, "t": 1}, {"CT": 1, "MR": 1})
+
+
+@pytest.mark.parametrize("packed", [png, lambda number: {"bytes": png(number), "path": None}], ids=["bytes", "struct"])
+def test_a_parquet_file_may_hold_the_pictures_themselves(folder, packed):
+    rows = [
+        {"id": f"{number}", "question": "Which?", "A": "cyst", "B": "none", "answer": "A", "image": packed(number % 3)}
+        for number in range(5)
+    ]
+    write_parquet(folder / "items.parquet", [row | {"index": 3, "patient_id": "p", "ward": "east"} for row in rows])
+    benchmark = read_own(folder / "items.parquet", "reason")
+    for number, question in enumerate(benchmark.questions):
+        assert np.array_equal(benchmark.image(question.images[0]), picture(number % 3))
+        assert (question.patient_id, question.labels) == ("p", {"ward": "east"})
+        assert [type(part) for part in question.turns[0].content] == [ImageRef, str]
+    assert benchmark.questions[0].images == benchmark.questions[3].images  # answers about them are not independent
+    write_parquet(folder / "items.parquet", [*rows, rows[0] | {"image": None}])
+    with pytest.raises(UserError, match=r"items.parquet: row 6: `image` holds no picture"):
+        read_own(folder / "items.parquet")
 
 
 def test_which_file_is_one_line(folder):

@@ -10,7 +10,16 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from construction_corpus import by_cell, changed, content, manifest_of, rows_of, shown, write_corpus
+from construction_corpus import (
+    by_cell,
+    changed,
+    content,
+    corpus_of_noise,  # noqa: F401  a fixture
+    made_benchmark,  # noqa: F401  a fixture
+    manifest_of,
+    rows_of,
+    shown,
+)
 from killing import run_killed_at
 from scipy import ndimage
 from typer.testing import CliRunner
@@ -19,18 +28,6 @@ from gmai_vl.cli.eval import app
 from gmai_vl.corpus import Corpus
 from gmai_vl.evaluation.construction import build_benchmark
 from gmai_vl.foundation import UserError
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_corpus(tmp_path_factory.mktemp("construction"))
-
-
-@pytest.fixture(scope="module")
-def made(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("made") / "bench"
-    build_benchmark(corpus, out, per_cell=None, seed=0)
-    return out
 
 
 def answers(path: Path, responses: dict[str, str]) -> Path:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from construction_corpus import (
     HEIGHT,
     OFFICIAL,
@@ -18,11 +17,12 @@ from construction_corpus import (
     by_cell,
     changed,
     content,
+    corpus_of_noise,  # noqa: F401  a fixture
     is_closed,
+    made_benchmark,  # noqa: F401  a fixture
     manifest_of,
     rows_of,
     shown,
-    write_corpus,
 )
 from scipy import ndimage
 
@@ -34,18 +34,6 @@ from gmai_vl.evaluation.construction.subjects import Cell
 from gmai_vl.evaluation.construction.wording import question_of
 from gmai_vl.records import Finding
 from gmai_vl.vocabulary import CLINICAL_TASKS, Term, all_terms, term
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_corpus(tmp_path_factory.mktemp("construction"))
-
-
-@pytest.fixture(scope="module")
-def made(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("made") / "bench"
-    build_benchmark(corpus, out, per_cell=None, seed=0)
-    return out
 
 
 def names_in(row: dict[str, Any], wanted: Term) -> bool:

@@ -1,6 +1,7 @@
 """Batched generation says what stock generation says one request at a time."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -133,15 +134,30 @@ def test_prompts_of_one_length_are_together_whatever_their_image(vlm):
 )
 def test_so_many_prompts_at_once_as_fit_2_gib(layers, heads, width, dtype, rows):
     text = SimpleNamespace(num_hidden_layers=layers, num_key_value_heads=heads, head_dim=width)
-    model = SimpleNamespace(config=SimpleNamespace(text_config=text), dtype=getattr(torch, dtype))
+    config = SimpleNamespace(text_config=text)
+    model = SimpleNamespace(config=config, dtype=getattr(torch, dtype), device=torch.device("cpu"))
     assert rows_at_once(SimpleNamespace(model=model)) == rows
 
 
-def test_training_mode_is_given_back(vlm):
+def test_every_module_is_given_back_its_mode(vlm):
     vlm.model.train()
+    vlm.model.model.vision_tower.eval()
+    before = {name: module.training for name, module in vlm.model.named_modules()}
     generate(vlm, requests()[:1], max_new_tokens=1, batch_size=1)
-    assert vlm.model.training
+    assert {name: module.training for name, module in vlm.model.named_modules()} == before
     vlm.model.eval()
+
+
+def test_the_place_of_an_image_is_never_said():
+    vlm = outspoken("tiny")
+    image = vlm.processor.image_token_id
+    wish = torch.zeros(vlm.model.lm_head.out_features).index_fill(0, torch.tensor([image]), 1e9)
+    wished = vlm.model.lm_head.register_forward_hook(lambda _module, _args, logits: logits + wish)
+    asked = [replace(requests()[0], sampling=sampling) for sampling in (None, Sampling(seed=1))]
+    wishing = generate(vlm, asked, max_new_tokens=8, batch_size=2)
+    wished.remove()
+    assert wishing == generate(vlm, asked, max_new_tokens=8, batch_size=2)
+    assert all(wishing)
 
 
 def test_a_missing_image_is_named(vlm):

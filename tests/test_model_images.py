@@ -5,8 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from gmai_vl.model import ModelSettings, build_model, image_token_count, prepare_image
+from gmai_vl.model.images import sized
 
 PROCESSORS = [build_model(ModelSettings(preset=name), seed=0).processor for name in ("tiny", "tiny-clip")]
 
@@ -24,6 +26,8 @@ def test_prepared_as_the_stock_processor_does(width, height, colours, seed, proc
     colour = pixels if colours else np.repeat(pixels[..., None], 3, axis=2)
     stock = processor.image_processor(colour, return_tensors="pt", input_data_format="channels_last").pixel_values[0]
     torch.testing.assert_close(prepare_image(processor, pixels), stock, atol=1e-5, rtol=0)
+    square = np.asarray(sized(processor, Image.fromarray(pixels)))
+    assert torch.equal(prepare_image(processor, square), prepare_image(processor, pixels))
 
 
 def test_padding_has_the_mean_colour_so_it_is_zero_for_the_tower():

@@ -8,36 +8,16 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import torch
 from reasoning_items import write_side
+from reasoning_models import save_taught
 from typer.testing import CliRunner
 
 from gmai_vl.cli.reason import app
 from gmai_vl.evaluation import checkpoint_sha256, read_predictions
 from gmai_vl.foundation import UserError
-from gmai_vl.model import ModelSettings, build_model, collate, encode, loss_sum, prepare_image, save_model
+from gmai_vl.model import ModelSettings, build_model, save_model
 from gmai_vl.reasoning.items import read_items
 from gmai_vl.reasoning.rewards import accuracy_reward, format_reward
-from gmai_vl.records import Turn
-
-
-def taught(folder, letter):
-    """A tiny checkpoint that knows the form by heart and says one letter, whatever it sees."""
-    vlm = build_model(ModelSettings(preset="tiny"), seed=0)
-    (question, *_) = read_items(folder / "questions", "train").questions
-    image = read_items(folder / "questions", "train").image(question.images[0])
-    answer = Turn("assistant", (f"<think>t</think><answer>{letter}</answer>",))
-    batch = collate(
-        vlm.processor, [encode(vlm.processor, (*question.turns, answer))], [prepare_image(vlm.processor, image)]
-    )
-    torch.manual_seed(0)
-    optimizer = torch.optim.AdamW(vlm.model.parameters(), lr=3e-3)
-    for _ in range(60):
-        total, tokens = loss_sum(vlm.model, batch)
-        optimizer.zero_grad()
-        (total / tokens).backward()
-        optimizer.step()
-    save_model(vlm, folder / letter)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +26,7 @@ def base(tmp_path_factory):
     for seed, (side, count) in enumerate((("train", 6), ("test", 10), ("held_out", 4))):
         write_side(folder / "questions", side, count, seed)
     for letter in "AB":
-        taught(folder, letter)
+        save_taught(folder / "questions", folder / letter, letter)
     save_model(build_model(ModelSettings(preset="tiny"), seed=0), folder / "untaught/final")
     return folder
 
@@ -82,6 +62,7 @@ def test_models_are_held_against_the_first_on_both_sides(base, tmp_path):
     assert told["models"]["base"]["sides"]["test"]["accuracy"] == 0
     assert "against" not in told["models"]["base"]["sides"]["test"]
     assert "A against base on test: +50.0 points" in shown and "not for diagnosis" in shown
+    assert "contradicted" not in shown and told["models"]["b"]["sides"]["test"]["facts"] is None  # no case is known
     assert {path.name for path in (tmp_path / "out/plots").iterdir()} >= {"reasoning-bars-light.svg"}
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("predictions.jsonl")}
     assert compared(base, tmp_path / "out").stdout == shown

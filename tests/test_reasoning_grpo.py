@@ -17,7 +17,16 @@ from gmai_vl.evaluation import checkpoint_sha256
 from gmai_vl.evaluation.benchmarks.own import read_own
 from gmai_vl.evaluation.contamination import contamination
 from gmai_vl.foundation import UserError
-from gmai_vl.model import ModelSettings, build_model, encode_prompt, load_model, prepare_image, save_model
+from gmai_vl.model import (
+    ModelSettings,
+    Request,
+    build_model,
+    encode_prompt,
+    load_model,
+    prepare_image,
+    respond,
+    save_model,
+)
 from gmai_vl.reasoning.grpo import GrpoRecipe, grpo, read_grpo_recipe
 from gmai_vl.reasoning.grpo.data import dataset_of, of_difficulty, with_shuffled_labels
 from gmai_vl.reasoning.grpo.telemetry import last_state
@@ -65,7 +74,7 @@ def rewards_by_letters(question, response):
 
 @pytest.fixture
 def rewarded_by_letters(monkeypatch):
-    monkeypatch.setattr("gmai_vl.reasoning.grpo.run._judged", lambda recipe, *asked: rewards_by_letters(*asked))
+    monkeypatch.setattr("gmai_vl.reasoning.grpo.run._judged", lambda recipe, cases, *asked: rewards_by_letters(*asked))
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -79,7 +88,7 @@ def log(folder: Path) -> list[dict]:
 def test_what_is_asked_are_the_very_tokens_and_pixels_of_ours(base):
     items = read_items(base / "questions", "train")
     processor = load_model(base / "model").processor
-    row = dataset_of(items.questions, items.image)[3]
+    row = dataset_of(items.questions, items.image, processor)[3]
     question = items.questions[row["place"]]
     seen = processor.apply_chat_template([row["prompt"]], add_generation_prompt=True, tokenize=True, return_dict=True)
     assert list(seen["input_ids"][0]) == encode_prompt(processor, question.turns).input_ids
@@ -105,6 +114,24 @@ def test_parts_that_learn_change_and_the_others_stay_to_the_bit(base, rewarded_b
     assert all({"reward", "entropy", "tokens", "settled_groups", "memory_mib"} <= row.keys() for row in rows[1:3])
     assert not (base / "parts/state").exists()
     load_model(final)
+
+
+def test_answers_are_those_of_the_model(base, monkeypatch):
+    heard = []
+
+    def judged(recipe, cases, question, response):
+        heard.append((question.id, response))
+        return rewards_by_letters(question, response)
+
+    monkeypatch.setattr("gmai_vl.reasoning.grpo.run._judged", judged)
+    asked = recipe(out="cold", temperature=1e-6, max_steps=1, precision="fp32")
+    grpo(asked, base=base)
+    items, vlm = read_items(base / "questions", "train"), load_model(base / "model")
+    by_id = {question.id: question for question in items.questions}
+    requests = [Request(by_id[id].turns, tuple(map(items.image, by_id[id].images))) for id, _ in heard]
+    said = respond(vlm, requests, max_new_tokens=asked.max_new_tokens, batch_size=1)
+    assert len(heard) == asked.answers_per_step and len({id for id, _ in heard}) == asked.questions_per_step
+    assert [response.strip() for _, response in heard] == [answer.text for answer in said]
 
 
 def test_adapters_learn_and_are_merged(base, rewarded_by_letters):
@@ -141,7 +168,7 @@ class Deadly(run.Log):
             os.kill(os.getpid(), signal.SIGKILL)
 
 run.Log = Deadly
-run._judged = lambda recipe, *asked: tests.rewards_by_letters(*asked)
+run._judged = lambda recipe, cases, *asked: tests.rewards_by_letters(*asked)
 grpo(tests.recipe(out="killed", state={{"every": 2}}, max_steps={STEPS}), base=Path(sys.argv[1]))
 """
 
@@ -186,8 +213,9 @@ def test_half_written_states_are_removed(tmp_path):
 
 def test_groups_all_right_or_all_wrong_are_settled():
     given = [1, 1, 1, 0, 0, 0, 0, 1, 0]
-    assert settled(given, 3).tolist() == [True] * 6 + [False] * 3
-    assert settled([0.5, 0.5, 0.0, 1.0], 2).tolist() == [True, True, False, False]
+    assert settled([(accuracy,) for accuracy in given], 3).tolist() == [True] * 6 + [False] * 3
+    both = [(1.0, 0.5), (1.0, 0.5), (1.0, 0.5), (1.0, 0.25), (0.0, 1.0), (1.0, 1.0)]
+    assert settled(both, 2).tolist() == [True, True, False, False, False, False]
 
 
 def test_settled_groups_teach_nothing(base):
@@ -199,11 +227,15 @@ def test_settled_groups_teach_nothing(base):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_a_reward_that_raises_is_counted_and_the_run_goes_on(base):
-    final = grpo(recipe(out="faults", max_steps=1, rewards={"accuracy": 1.0, "facts": 1.0}), base=base)
+def test_a_reward_that_raises_is_counted_and_the_run_goes_on(base, monkeypatch):
+    def at_a_loss(question, response):
+        raise ValueError
+
+    monkeypatch.setattr("gmai_vl.reasoning.rewards.combine.accuracy_reward", at_a_loss)
+    final = grpo(recipe(out="faults", max_steps=1), base=base)
     (row,) = log(base / "faults")
-    assert row["faults"] == 8 and row["reward_facts"] == 0
-    assert json.loads((final / "provenance.json").read_text())["faults"] == {"facts: ValueError": 8}
+    assert row["faults"] == 8 and row["reward_accuracy"] == 0
+    assert json.loads((final / "provenance.json").read_text())["faults"] == {"accuracy: ValueError": 8}
 
 
 def test_parts_and_signs_of_rewards_are_logged():

@@ -179,9 +179,12 @@ def test_an_interrupt_is_no_fault(monkeypatch):
         reward(SCAN, thinking("t"), Weights())
 
 
-def test_facts_without_a_case_and_answers_withheld_are_faults():
-    earned = reward(SCAN, thinking("t"), Weights(facts=1))
-    assert (earned.faults, earned.total) == (("facts: ValueError",), 1.5)
+def test_facts_without_a_case_earn_nothing_and_are_no_fault():
+    earned = reward(SCAN, thinking("This is an MRI scan."), Weights(facts=1))
+    assert (earned.faults, earned.parts["facts"], earned.total) == ((), 0.0, 1.5)
+
+
+def test_answers_withheld_are_faults():
     assert reward(about("What?", None, kind="open"), thinking("t"), Weights()).faults == ("accuracy: UserError",)
     assert reward(grounding(1), thinking("t", f"<box>[{EXACT}]</box>"), EVERYTHING, xray()).faults == (
         "accuracy: ValueError",

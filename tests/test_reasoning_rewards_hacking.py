@@ -1,14 +1,20 @@
 """Signs that a response games its reward, and hostile texts: what must never be rewarded."""
 
-import time
+import re
+import sys
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 from evaluation_samples import question
 from reasoning_responses import EVERYTHING, SCAN, about, thinking, xray
+from regex_ways import longest_match, patterns_compiled_by, reads_in_ever_more_ways
 
 from gmai_vl.reasoning.rewards import Weights, count_hacks, reward
+from gmai_vl.reasoning.rewards.accuracy import LONGEST_ANSWER
 from gmai_vl.reasoning.rewards.hacking import HACKS
 from gmai_vl.writing import measured
+from gmai_vl.writing.claims.check import MOST_CHARACTERS
 
 SIGNS = {
     thinking("The fat is bright."): set(),
@@ -87,18 +93,69 @@ PIECES += ["肺", "没有", " ", "\ud800", "\x00", "\u0315\u0300", "\ufdfa", "~~
 
 
 @pytest.mark.parametrize("piece", PIECES)
-def test_long_hostile_texts_are_read_quickly(piece):
-    case, long = measured(xray()), piece * (100_000 // len(piece))
-    start = time.perf_counter()
-    for response in (long, thinking(long), thinking("t", long), "<think>" + long):
-        assert reward(SCAN, response, EVERYTHING, case).faults == ()
-        count_hacks([SCAN], [response])
-    assert time.perf_counter() - start < 20  # half a second in all; a rule of squares would take hours
+def test_long_hostile_texts_earn_what_short_ones_do(piece):
+    case, in_form = measured(xray()), ">" not in piece and any(character.isprintable() for character in piece.strip())
+    for length in (100_000, LONGEST_ANSWER, MOST_CHARACTERS):
+        long = piece * (length // len(piece))
+        thought, answered = thinking(long), thinking("t", long)
+        earned = {text: reward(SCAN, text, EVERYTHING, case) for text in (long, "<think>" + long, thought, answered)}
+        assert all(each.faults == () for each in earned.values())
+        assert earned[long].total == earned["<think>" + long].total == 0
+        assert (earned[thought].parts["format"], earned[answered].parts["format"]) == (in_form, in_form)
+        assert earned[thought].parts["accuracy"] == ("<answer>" not in piece)
+        assert earned[answered].parts["accuracy"] == earned[answered].parts["facts"] == 0
 
 
-@pytest.mark.parametrize("piece", ["<", "<think>"])
-def test_time_grows_with_the_length(piece):
-    start = time.perf_counter()
-    assert reward(SCAN, piece * 100_000, EVERYTHING, xray()).total == 0
-    assert count_hacks([SCAN], [piece * 100_000])["nested_tags"] == (piece == "<think>")
-    assert time.perf_counter() - start < 20
+@pytest.mark.parametrize("piece", PIECES)
+def test_twice_the_text_takes_twice_the_steps(piece):
+    """Counts lines of Python; what `re` does within one is told by the tests of patterns."""
+
+    def steps(times):
+        lines = 0
+
+        def count(frame, event, argument):
+            nonlocal lines
+            lines += event == "line"
+            return count
+
+        before = sys.gettrace()
+        sys.settrace(count)
+        try:
+            for response in (piece * times, thinking(piece * times), thinking("t", piece * times)):
+                assert reward(SCAN, response, EVERYTHING, xray()).faults == ()
+                count_hacks([SCAN], [response])
+        finally:
+            sys.settrace(before)
+        return lines
+
+    steps(1)  # what is made once is made
+    few = steps(MOST_CHARACTERS)
+    assert few > 100 and steps(2 * MOST_CHARACTERS) < 2.1 * few
+
+
+REWARDED = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from reasoning_responses import EVERYTHING, SCAN, thinking, xray
+from gmai_vl.reasoning.rewards import count_hacks, reward
+for response in (thinking("There is a pneumothorax of 3 mm on the left."), thinking("t", "[0.1, 0.2, 0.3, 0.4]"), "B"):
+    reward(SCAN, response, EVERYTHING, xray())
+    count_hacks([SCAN], [response])
+"""
+
+
+def test_no_pattern_reads_a_text_in_ever_more_ways():
+    assert all(map(reads_in_ever_more_ways, (r"(\s*\w+\s*)+$", "(a+)+", "(a|a)*", "(a*)*", "(a{1,3})+", "b(?=(a+)+)")))
+    assert not any(map(reads_in_ever_more_ways, ("a+a+", "(a|b)*", "(ab|a)*", "(,[^,]+)*", "a{1,9}", r"(\w+ )*\w+")))
+    patterns = patterns_compiled_by(REWARDED)
+    assert {"reasoning/rewards/format.py", "writing/claims/sizes.py"} <= {file for file, _, _ in patterns}
+    assert [(file, pattern) for file, pattern, flags in patterns if reads_in_ever_more_ways(pattern, flags)] == []
+
+
+@pytest.mark.parametrize("module", ["format", "length", "signs"])
+def test_patterns_that_read_texts_of_any_length_match_few_characters(module):
+    """A search through a text then takes, at each of its places, no more steps than a text of that length can give."""
+    held = vars(import_module(f"gmai_vl.reasoning.rewards.{module}"))
+    patterns = [each for each in held.values() if isinstance(each, re.Pattern)]
+    assert patterns and longest_match(r"(\s*\w+\s*)+$") > 10**6
+    assert all(longest_match(each.pattern, each.flags) <= 30 for each in patterns)

@@ -189,7 +189,7 @@ def test_parts_without_weight_change_nothing(form, accuracy, length, factor):
     assume(form + accuracy + length > 0)
     response = "<think>There is a lung nodule.</think><answer>B</answer>"
     weights = Weights(format=form, accuracy=accuracy, length=length)
-    earned = reward(CHOICE, response, weights)  # without a case, which facts alone would need
+    earned = reward(CHOICE, response, weights)
     assert earned.total == pytest.approx(form + length)
     assert earned.faults == ()
     assert set(earned.parts) == {name for name, weight in weights.model_dump().items() if weight}

@@ -64,6 +64,17 @@ def test_traces_are_learnt(folder):
         reason("sft", folder / "sft.yaml", "--set", "max_steps=3")
 
 
+def test_traces_that_changed_are_not_taken_for_those_that_were_learnt(folder):
+    reason("sft", folder / "sft.yaml", "--set", "max_steps=1")
+    (folder / "traces/traces.jsonl").write_text(
+        (folder / "traces/traces.jsonl").read_text().replace("some grey", "no colour")
+    )
+    with pytest.raises(UserError, match=r"out/corpus: holds `reasoning-traces-.*makes `reasoning-traces-"):
+        reason("sft", folder / "sft.yaml", "--set", "max_steps=1", "--resume")
+    reason("sft", folder / "sft.yaml", "--set", "max_steps=1", "--overwrite")
+    assert all("no colour" in sample.turns[-1].text for sample in Corpus(folder / "out/corpus").samples())
+
+
 def test_a_recipe_without_a_length_and_a_folder_without_traces_are_one_line(folder):
     with pytest.raises(UserError, match=r"sft.yaml.*give either `epochs` or `max_steps`"):
         reason("sft", folder / "sft.yaml")

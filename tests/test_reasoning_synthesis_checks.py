@@ -1,7 +1,6 @@
 """Checks of single traces: tables of what passes and what fails, and that no text makes them fail otherwise."""
 
 import time
-from dataclasses import replace
 
 import pytest
 from evaluation_samples import question
@@ -14,6 +13,7 @@ from gmai_vl.reasoning.synthesis.answers import Answer
 from gmai_vl.reasoning.synthesis.checks import CHECKS, MOST_READ, faults_of, plain_thought, thought_of
 from gmai_vl.reasoning.synthesis.known import judged_by
 from gmai_vl.reasoning.synthesis.recipe import Demands
+from gmai_vl.writing import measured
 
 OPTIONS = {"A": "CT", "B": "MRI"}
 SCAN = question(1, turns=turns_of("reason", "Is this scan CT or MRI?", OPTIONS, "mcq", "en", 1), options=OPTIONS,
@@ -179,13 +179,12 @@ def test_thoughts(thought, faults):
     ],
 )
 def test_the_annotation_bears_out_or_contradicts(thought, wrong, borne_out):
-    facts = judged_by(xray(), SCAN, thought)
+    facts = judged_by(measured(xray()), SCAN, thought)
     assert (len(facts.contradicted), facts.borne_out, facts.unknown) == (wrong, borne_out, None)
 
 
-def test_what_the_annotation_cannot_tell_is_unknown():
-    assert judged_by(replace(xray(), modality=None), SCAN, GOOD).unknown == "its case is not annotated"
-    assert "which the verifier reads" in judged_by(xray(), SCAN, "There is a pneumothorax. " * 300).unknown
+def test_what_is_longer_than_the_verifier_reads_is_unknown():
+    assert "which the verifier reads" in judged_by(measured(xray()), SCAN, "There is a pneumothorax. " * 300).unknown
 
 
 def test_demands_are_those_of_the_recipe():

@@ -79,15 +79,15 @@ def contamination(model: Path | None, benchmark: Benchmark, places: Sequence[Pat
     if not trained_on and not reinforced_on:
         return _unknown(f"{model} names no training corpora in a provenance.json")
     found: dict[str, Corpus] = {}
-    for name, fingerprint, path in trained_on:
+    for name, fingerprint, near in trained_on:
         if fingerprint in found:
             continue
-        corpus = _find(fingerprint, [path, *_seen_from(model, path), *places])
+        corpus = _find(fingerprint, [*near, *places])
         if corpus is None:
             return _unknown(f"training corpus `{name}` ({fingerprint[:12]}) is not here; give its folder by --corpora")
         found[fingerprint] = corpus
     folders: list[Path] = []
-    for fingerprint, path in reinforced_on:
+    for fingerprint, path in dict(reinforced_on).items():  # rounds learn the same questions several times
         folder = _find_questions(fingerprint, [path, *_seen_from(model, path), *places])
         if folder is None:
             return _unknown(f"questions that it was taught by ({path}) are not here; give their folder by --corpora")
@@ -109,8 +109,8 @@ def _unknown(why: str) -> Contamination:
     return Contamination(status="unknown", leaked=frozenset(), why=why)
 
 
-def _trained_on(model: Path) -> Iterator[tuple[str, str, Path]]:
-    """Yield name, fingerprint and recipe path of each corpus that a checkpoint, or one before it, has learnt."""
+def _trained_on(model: Path) -> Iterator[tuple[str, str, list[Path]]]:
+    """Yield name, fingerprint and likely places of each corpus that a checkpoint, or one before it, has learnt."""
     file = model / "provenance.json"
     if not file.is_file():
         return
@@ -127,7 +127,7 @@ def _trained_on(model: Path) -> Iterator[tuple[str, str, Path]]:
         raise UserError(f"{file}: cannot be read: {error!r}; the checkpoint was not saved by `gmai train`") from None
     for fingerprint, name in fingerprints.items():
         named = [path for path in paths if Path(path).name == name] or paths
-        yield name, fingerprint, Path(named[0])
+        yield name, fingerprint, [Path(named[0]), *_seen_from(model, Path(named[0]))]
     if before:
         yield from _trained_on(Path(before))
 

@@ -154,7 +154,7 @@ def _by(judged: Sequence[Judged], field: str) -> dict[str, dict[str, Any]]:
     members: dict[str, list[Judged]] = defaultdict(list)
     for entry in judged:
         question = entry.question
-        value = getattr(question, field) if field in FIELDS else question.labels.get(field)
+        value = question.labels.get(field) or (getattr(question, field) if field in FIELDS else None)
         if value is not None:
             members[value].append(entry)
     return {value: _summary(members[value]) for value in sorted(members)}

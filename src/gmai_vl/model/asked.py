@@ -13,12 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import DynamicCache
 
 from gmai_vl.model.chatml import Encoded, encode_prompt
 from gmai_vl.model.images import image_token_count, prepare_image
 from gmai_vl.model.vlm import Vlm
 from gmai_vl.records import Turn, pixel_sha256
+
+_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,26 +69,30 @@ class Prompt:
 
 
 def rows_at_once(vlm: Vlm) -> int:
-    """Return how many prompts to answer together: as many as have keys and values of 2 GiB, 4 to 32.
+    """Return how many prompts of 1,024 tokens to answer together: as many as have keys and values of 2 GiB, 4 to 32.
 
-    For prompts of 1,024 tokens; on 2 cores, in bf16, more than 32 are no faster (benchmarks/evaluation.py).
+    On 2 cores, in bf16, more than 32 are no faster (benchmarks/evaluation.py). On a GPU, where a step takes about as
+    long for one row as for hundreds, as many as have keys and values of a quarter of the memory that is free, 4 to 512.
     """
-    config = vlm.model.config.text_config
+    device, config = vlm.model.device, vlm.model.config.text_config
+    room, most = (torch.cuda.mem_get_info(device)[0] // 4, 512) if device.type == "cuda" else (2**31, 32)
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     bytes_a_token = 2 * config.num_hidden_layers * config.num_key_value_heads * width * vlm.model.dtype.itemsize
-    return min(32, max(4, 2**31 // (1024 * bytes_a_token)))
+    return min(most, max(4, room // (1024 * bytes_a_token)))
 
 
 @contextmanager
 def answering(vlm: Vlm) -> Iterator[None]:
-    """Put a model into its state for answering, and give it back its own."""
-    was_training = vlm.model.training
+    """Put a model into its state for answering, and give each of its modules back its own."""
+    in_training = [module for module in vlm.model.modules() if module.training]
     vlm.model.eval()
     try:
-        with torch.inference_mode():
+        # Without cuDNN's attention: it plans each new length anew, for 10 ms a layer, and every token makes a new one.
+        with torch.inference_mode(), sdpa_kernel(_KERNELS):
             yield
     finally:
-        vlm.model.train(was_training)
+        for module in in_training:
+            module.training = True
 
 
 def prepare(vlm: Vlm, requests: Sequence[Request]) -> tuple[list[Prompt], dict[str, NDArray[np.uint8]]]:

@@ -2,14 +2,14 @@
 
 # B requests of a batch · T tokens · D language width · V vocabulary
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from gmai_vl.foundation import stable_fraction
-from gmai_vl.model.asked import Opened, Request, Sampling, answering, hidden, image_features, opened, prepare
+from gmai_vl.model.asked import Opened, Prompt, Request, Sampling, answering, hidden, image_features, opened, prepare
 from gmai_vl.model.vlm import Vlm
 
 
@@ -40,29 +40,43 @@ def respond(vlm: Vlm, requests: Sequence[Request], *, max_new_tokens: int, batch
     Raises ValueError where a request shows an image that it does not bring.
     """
     tokenizer = vlm.processor.tokenizer
-    answers: dict[int, Answer] = {}
     with answering(vlm):
         prompts, pixels = prepare(vlm, requests)
         features = image_features(vlm, pixels, batch_size)
-        for batch in opened(vlm, prompts, features, batch_size):
-            said, unfinished = _say(vlm, batch, max_new_tokens, stop=tokenizer.eos_token_id)
-            for row, (prompt, tokens) in enumerate(zip(batch.prompts, said, strict=True)):
-                text = tokenizer.decode(tokens, skip_special_tokens=True).strip()
-                answers[prompt.number] = Answer(text, len(tokens), row in unfinished)
-    return [answers[number] for number in range(len(requests))]
+        said = say(vlm, prompts, features, max_new_tokens=max_new_tokens, batch_size=batch_size)
+    answers = []
+    for tokens in said:
+        is_cut_off = tokens[-1:] != [tokenizer.eos_token_id]
+        text = tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        answers.append(Answer(text, len(tokens) - (not is_cut_off), is_cut_off))
+    return answers
 
 
-def _say(vlm: Vlm, batch: Opened, max_new_tokens: int, *, stop: int) -> tuple[list[list[int]], set[int]]:
-    """Return the new tokens of every prompt, without the stop token, and the rows that did not come to it.
+def say(
+    vlm: Vlm, prompts: Sequence[Prompt], features: Mapping[str, Tensor], *, max_new_tokens: int, batch_size: int
+) -> list[list[int]]:
+    """Return the new tokens of every prompt in the order of their numbers 0, 1, ..., the end token among them.
 
-    A finished row leaves the batch at once.
+    `features` are those of `image_features`. To be called within `answering`.
     """
+    said: dict[int, list[int]] = {}
+    for batch in opened(vlm, prompts, features, batch_size):
+        tokens = _say(vlm, batch, max_new_tokens, stop=vlm.processor.tokenizer.eos_token_id)
+        said |= zip((prompt.number for prompt in batch.prompts), tokens, strict=True)
+    return [said[number] for number in range(len(prompts))]
+
+
+def _say(vlm: Vlm, batch: Opened, max_new_tokens: int, *, stop: int) -> list[list[int]]:
+    """Return the new tokens of every prompt, up to its stop token; a finished row leaves the batch at once."""
     model, embeds_BTD, mask_BT, cache = vlm.model, batch.embeds_BTD, batch.mask_BT, batch.cache
     said: list[list[int]] = [[] for _ in batch.prompts]
     alive = list(range(len(batch.prompts)))
     for place in range(max_new_tokens):
         logits_BV = model.lm_head(hidden(vlm, embeds_BTD, mask_BT, cache)[:, -1])
+        logits_BV[:, vlm.processor.image_token_id] = -torch.inf  # the place of an image is no word
         chosen_B = _chosen(logits_BV, [batch.prompts[row].sampling for row in alive], place)
+        for row, token in zip(alive, chosen_B.tolist(), strict=True):
+            said[row].append(token)
         going_B = chosen_B != stop
         if not going_B.all():
             keep = going_B.nonzero()[:, 0]
@@ -71,11 +85,9 @@ def _say(vlm: Vlm, batch: Opened, max_new_tokens: int, *, stop: int) -> tuple[li
                 break
             cache.batch_select_indices(keep)
             chosen_B, mask_BT = chosen_B[keep], mask_BT[keep]
-        for row, token in zip(alive, chosen_B.tolist(), strict=True):
-            said[row].append(token)
         embeds_BTD = model.get_input_embeddings()(chosen_B[:, None])
         mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(mask_BT), 1)], dim=1)
-    return said, set(alive)
+    return said
 
 
 def _chosen(logits_BV: Tensor, samplings: Sequence[Sampling | None], place: int) -> Tensor:

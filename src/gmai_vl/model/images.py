@@ -47,18 +47,33 @@ def prepare_image(processor: LlavaProcessor, pixels: NDArray[np.uint8]) -> Tenso
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3):
         raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}; 8-bit [H, W] or [H, W, 3] is needed")
     settings = processor.image_processor
-    image = Image.fromarray(pixels).convert("RGB")
-    if not getattr(settings, "do_pad", False):
+    image = sized(processor, Image.fromarray(pixels))
+    if not _pads(processor):
         values_CHW: Tensor = settings(image, return_tensors="pt")["pixel_values"][0]
         return values_CHW
+    values_HWC = np.asarray(image, dtype=np.float32) / 255
+    normal_HWC = (values_HWC - np.float32(settings.image_mean)) / np.float32(settings.image_std)
+    return torch.from_numpy(np.ascontiguousarray(normal_HWC.transpose(2, 0, 1)))
+
+
+def sized(processor: LlavaProcessor, image: Image.Image) -> Image.Image:
+    """Return an image in RGB as the square that the vision tower sees, which this function leaves as it is.
+
+    For a checkpoint of others whose settings do not pad, in the size that it has.
+    """
+    image = image.convert("RGB")
+    if not _pads(processor):
+        return image
     image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BICUBIC)
     if image.width != image.height:
-        red, green, blue = (int(mean * 255) for mean in settings.image_mean)
+        red, green, blue = (int(mean * 255) for mean in processor.image_processor.image_mean)
         longer = max(image.size)
         square = Image.new("RGB", (longer, longer), (red, green, blue))
         square.paste(image, ((longer - image.width) // 2, (longer - image.height) // 2))
         image = square
     side = image_side(processor)
-    values_HWC = np.asarray(image.resize((side, side), Image.Resampling.BICUBIC), dtype=np.float32) / 255
-    normal_HWC = (values_HWC - np.float32(settings.image_mean)) / np.float32(settings.image_std)
-    return torch.from_numpy(np.ascontiguousarray(normal_HWC.transpose(2, 0, 1)))
+    return image.resize((side, side), Image.Resampling.BICUBIC)
+
+
+def _pads(processor: LlavaProcessor) -> bool:
+    return bool(getattr(processor.image_processor, "do_pad", False))

@@ -4,12 +4,12 @@ Every model answers the sides `test` (datasets that it may have learnt from, oth
 that it has not) by `gmai eval run`; each is held against the first, question by question.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gmai_vl.evaluation import read_predictions
+from gmai_vl.evaluation import Question, read_predictions
 from gmai_vl.evaluation.comparison import compare as compare_answers
 from gmai_vl.evaluation.reports.plots import write_plots
 from gmai_vl.evaluation.reports.render import to_csv, to_markdown
@@ -18,8 +18,10 @@ from gmai_vl.evaluation.run import PREDICTIONS, Asking
 from gmai_vl.evaluation.run import run as run_benchmark
 from gmai_vl.evaluation.verdicts import paired
 from gmai_vl.foundation import UserError, write_json, write_text
+from gmai_vl.reasoning.cases import Cases, find_cases
 from gmai_vl.reasoning.items import Side, read_items, side_file
-from gmai_vl.reasoning.rewards import format_reward
+from gmai_vl.reasoning.rewards import format_reward, parts_of
+from gmai_vl.reasoning.synthesis.known import judged_by
 
 ASKED: tuple[Side, ...] = ("test", "held_out")
 
@@ -59,7 +61,8 @@ def compare_models(
     """Ask all models both sides, and write compare.json, compare.md, compare.csv and plots into `out`.
 
     Each answer is kept below OUT/<model>/<side>, so that a comparison that was stopped goes on. Every model but the
-    first is compared with the first. Raises UserError where a name stands twice, or models or questions cannot be used.
+    first is compared with the first. Where the cases of questions are at hand, thoughts are held against them. Raises
+    UserError where a name stands twice, or models or questions cannot be used.
     """
     names = [model.name for model in models]
     if len(set(names)) < len(names):
@@ -68,6 +71,7 @@ def compare_models(
     if not sides:
         raise UserError(f"{questions}: has neither test.jsonl nor held_out.jsonl; build the questions anew")
     asked = {side: read_items(questions, side, prompt) for side in sides}
+    cases = {side: find_cases(questions, items.about) for side, items in asked.items()}
     told: dict[str, Any] = {"questions": str(questions), "prompt": prompt, "base": names[0], "models": {}}
     for model in models:
         of_sides: dict[str, Any] = {}
@@ -91,6 +95,7 @@ def compare_models(
                 "accuracy": score["micro"],
                 "interval": score["interval"],
                 "format": formed / score["n"],
+                "facts": _facts(asked[side].questions, said, cases[side]),
                 "n_unparsed": score["n_unparsed"],
                 "n_cut_off": score["n_cut_off"],
                 "leaks": score["leaks"],
@@ -103,6 +108,30 @@ def compare_models(
                 of_sides[side]["against"] = _against(folder, out / models[0].name / side, models[0].name)
     _write(told, sides, out)
     return told
+
+
+def _facts(questions: Sequence[Question], said: Mapping[str, str], cases: Cases) -> dict[str, Any] | None:
+    """Return what the annotation says to the thoughts about known cases; None where no case is known."""
+    if not cases.packed:
+        return None
+    judged = [
+        facts
+        for question in questions
+        if (case := cases.of(question.id)) is not None
+        and (parts := parts_of(said[question.id])) is not None
+        and parts[0]
+        and (facts := judged_by(case, question, parts[0])).unknown is None
+    ]
+    borne_out = sum(facts.borne_out for facts in judged)
+    statements = borne_out + sum(len(facts.contradicted) for facts in judged)
+    contradicted = sum(bool(facts.contradicted) for facts in judged)
+    return {
+        "questions": len(cases.packed),
+        "thoughts": len(judged),
+        "statements": statements,
+        "true": borne_out / statements if statements else None,
+        "contradicted": contradicted / len(judged) if judged else None,
+    }
 
 
 def _against(folder: Path, first: Path, name: str) -> dict[str, Any]:
@@ -132,14 +161,19 @@ def _table(told: dict[str, Any], sides: Sequence[Side]) -> Table:
             low, high = found["interval"]
             cells[f"{side} right"] = Cell(value=100 * found["accuracy"], interval=(100 * low, 100 * high), n=found["n"])
             cells[f"{side} well formed"] = Cell(value=100 * found["format"])
+            if found["facts"] and found["facts"]["thoughts"]:
+                share, thoughts = found["facts"]["contradicted"], found["facts"]["thoughts"]
+                cells[f"{side} thoughts contradicted"] = Cell(value=100 * share, n=thoughts)
             if "against" in found:
                 notes.append(_note(name, side, found["against"]))
         seen = ", ".join(f"{side} {_leaks(model['sides'][side]['leaks'])}" for side in sides)
         rows.append(TableRow(model=name, status="measured", source=f"leaks: {seen}", protocol="default", cells=cells))
-    columns = tuple(f"{side} {what}" for side in sides for what in ("right", "well formed"))
+    given = {column for row in rows for column in row.cells}
+    whats = ("right", "well formed", "thoughts contradicted")
+    columns = tuple(column for side in sides for what in whats if (column := f"{side} {what}") in given)
     return Table(
         name="reasoning",
-        title="Accuracy and form, per cent",
+        title="Answers and thoughts, per cent",
         columns=columns,
         spokes=(),
         rows=tuple(rows),

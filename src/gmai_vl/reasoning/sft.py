@@ -1,5 +1,6 @@
 """The supervised baseline: the traces that were kept, learnt by the trainer of all other stages."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -16,20 +17,8 @@ CORPUS = "corpus"
 """Folder of the traces as a corpus, below the output folder of the recipe; the training lies in `run` beside it."""
 
 
-class SftRecipe(Settings):
-    """A supervised training on traces."""
-
-    name: str = Field(min_length=1)
-    out: str
-    """Folder to write, relative to the recipe file."""
-
-    seed: int = 0
-    model: Base
-    traces: str
-    """Folder that `gmai reason synthesize` wrote, relative to the recipe file."""
-
-    questions: str
-    """Folder of the questions that they answer, relative to the recipe file."""
+class SftSettings(Settings):
+    """How a model learns traces, whatever model and traces these are."""
 
     train: tuple[Part, ...] = ("projector", "language")
     """Parts that learn."""
@@ -53,6 +42,22 @@ class SftRecipe(Settings):
         return self
 
 
+class SftRecipe(SftSettings):
+    """A supervised training on traces."""
+
+    name: str = Field(min_length=1)
+    out: str
+    """Folder to write, relative to the recipe file."""
+
+    seed: int = 0
+    model: Base
+    traces: str
+    """Folder that `gmai reason synthesize` wrote, relative to the recipe file."""
+
+    questions: str
+    """Folder of the questions that they answer, relative to the recipe file."""
+
+
 def read_sft_recipe(path: Path, overrides: Sequence[str] = ()) -> SftRecipe:
     """Read a recipe from YAML, with `key=value` in place of what stands there.
 
@@ -68,6 +73,8 @@ def sft(recipe: SftRecipe, *, base: Path, overwrite: bool = False, resume: bool 
     `train` raises.
     """
     out = (base / recipe.out).resolve()
+    if overwrite:
+        shutil.rmtree(out / CORPUS, ignore_errors=True)
     traces_corpus((base / recipe.traces).resolve(), (base / recipe.questions).resolve(), out / CORPUS)
     return train(_training(recipe, base, out), base=out, overwrite=overwrite, resume=resume)
 

@@ -61,7 +61,7 @@ def find_start(out: Path, recipe: TrainRecipe, description: Mapping[str, Any]) -
         earlier = json.loads((out / RUN).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise UserError(f"{out}: holds no training to resume ({RUN} cannot be read); give another `out`") from None
-    for key in _differences(earlier, description):
+    for key in differences(earlier, description):
         raise UserError(
             f"{out}: holds a training with another `{key}`; resume it with what it was begun with (see {RUN} there), "
             "or give another `out`"
@@ -75,12 +75,12 @@ def find_start(out: Path, recipe: TrainRecipe, description: Mapping[str, Any]) -
     return Start(stage=len(recipe.stages), records=records)
 
 
-def _differences(earlier: Any, now: Any, place: str = "") -> list[str]:
+def differences(earlier: Any, now: Any, place: str = "") -> list[str]:
     """Return the places where two JSON values differ, deepest first."""
     if isinstance(earlier, Mapping) and isinstance(now, Mapping):
         keys = [*earlier, *(key for key in now if key not in earlier)]
-        return [name for key in keys for name in _differences(earlier.get(key), now.get(key), f"{place}.{key}")]
+        return [name for key in keys for name in differences(earlier.get(key), now.get(key), f"{place}.{key}")]
     if isinstance(earlier, list) and isinstance(now, list) and len(earlier) == len(now):
         pairs = enumerate(zip(earlier, now, strict=True))
-        return [name for number, (one, other) in pairs for name in _differences(one, other, f"{place}.{number}")]
+        return [name for number, (one, other) in pairs for name in differences(one, other, f"{place}.{number}")]
     return [] if earlier == now else [place.removeprefix(".").removeprefix("recipe.")]

@@ -1,13 +1,14 @@
 """People's own questions: a table with a row each, or JSON lines of messages, beside the images they name.
 
 A table is CSV, TSV, JSON, JSON lines or Parquet, with the columns `question` and `answer`. Besides it may have `id`,
-`image` (a path below the folder of the table, several separated by `;`), `A` to `I` (options), `kind` (mcq, closed or
-open), `language` (en or zh) and `patient`; every other column becomes a label, by whose values scores are given too.
+`image` (a path below the folder of the table, several separated by `;`; in Parquet also the picture itself), `A` to `I`
+(options), `kind` (mcq, closed or open), `language` (en or zh) and `patient`; every other column becomes a label, by
+whose values scores are given too. So items.parquet of `gmai eval build` is such a table.
 """
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from gmai_vl.evaluation.benchmarks.benchmark import Benchmark, ImageOf
 from gmai_vl.evaluation.benchmarks.checks import distinct
 from gmai_vl.evaluation.benchmarks.messages import conversation_of
+from gmai_vl.evaluation.benchmarks.pictures import in_parquet, rows_with_images
 from gmai_vl.evaluation.benchmarks.rows import Row, files_of, rows_of
 from gmai_vl.evaluation.prompts import Asked, turns_of
 from gmai_vl.evaluation.question import Question
@@ -31,7 +33,9 @@ KNOWN: dict[int, str] = {}
 """No form of them is published."""
 
 LETTERS = "ABCDEFGHI"
-FIELDS = ("question", "answer", "id", "image", "kind", "language", "patient", "messages", *LETTERS)
+FIELDS = (
+    "question", "answer", "id", "index", "image", "kind", "language", "patient", "patient_id", "messages", *LETTERS
+)  # fmt: skip
 """Columns that become no labels."""
 
 YES_OR_NO = ("yes", "no", "是", "否")
@@ -55,9 +59,11 @@ def read_own(data: Path, prompt: str = "direct") -> Benchmark:
     needed = [] if "messages" in columns else ["question", "answer"]
     others = [name for name in columns if name and name not in needed]
     labels = [name for name in others if name not in FIELDS]
-    rows = list(rows_of(files[0], [*needed, *others], may_lack=others))
+    holds_pictures = _holds_pictures(files[0])
+    rows = _with_names(files[0], columns) if holds_pictures else rows_of(files[0], [*needed, *others], may_lack=others)
     questions = distinct([_question(row, prompt, labels) for row in rows], files[0])
-    image = _in_folder(files[0].parent, [name for question in questions for name in question.images])
+    names = [name for question in questions for name in question.images]
+    image = in_parquet("image") if holds_pictures else _in_folder(files[0].parent, names)
     return Benchmark(name=NAME, variant=f"{files[0].name} ({len(questions):,})", questions=questions, image=image)
 
 
@@ -70,6 +76,21 @@ def _columns(file: Path) -> list[str]:
         return list(dict.fromkeys(name for entry in entries if isinstance(entry, dict) for name in entry))
     except (BadItem, OSError, pa.ArrowException) as error:
         raise UserError(f"{file}: cannot be read: {error}") from None
+
+
+def _holds_pictures(file: Path) -> bool:
+    """Say whether a table has the pictures themselves in its column `image`: bytes, or bytes with a path."""
+    if file.suffix.lower() != ".parquet":
+        return False
+    schema = pq.read_schema(file)
+    kind = schema.field("image").type if "image" in schema.names else None
+    return kind is not None and (pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_struct(kind))
+
+
+def _with_names(file: Path, columns: Sequence[str]) -> Iterator[Row]:
+    """Yield the rows with the name of a picture in place of its bytes."""
+    for _, row, name in rows_with_images([file], [column for column in columns if column != "image"]):
+        yield Row(row.file, row.number, row.values | {"image": [name]})
 
 
 def _in_folder(root: Path, names: Sequence[str]) -> ImageOf:
@@ -110,7 +131,7 @@ def _question(row: Row, prompt: str, labels: Sequence[str]) -> Question:
         answer=_letter(row, told, options) if options else told,
         source=NAME,
         labels={name: text for name in labels if (text := _label(row.values.get(name)))},
-        patient_id=_given(row, "patient"),
+        patient_id=_given(row, "patient") or _given(row, "patient_id"),
     )
 
 

@@ -1,17 +1,23 @@
 """Questions as TRL takes them: a row each, its conversation and images made when it is asked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from datasets import Dataset
 from PIL import Image
+from transformers import LlavaProcessor
 
 from gmai_vl.evaluation import Question
 from gmai_vl.evaluation.benchmarks.benchmark import ImageOf
 from gmai_vl.foundation import UserError, stable_rng
+from gmai_vl.model.images import sized
 from gmai_vl.reasoning.items import About
 from gmai_vl.records import ImageRef
+
+READ_AT_A_TIME = 256
+"""Images in memory; the answers to one question ask for its image one after the other."""
 
 
 def of_difficulty(
@@ -46,25 +52,32 @@ def with_shuffled_labels(questions: Sequence[Question], seed: int) -> list[Quest
     ]
 
 
-def dataset_of(questions: Sequence[Question], image: ImageOf) -> Dataset:
-    """Return a dataset of rows `{"prompt": messages, "place": place in questions}`; images are read as rows are."""
+def dataset_of(questions: Sequence[Question], image: ImageOf, processor: LlavaProcessor) -> Dataset:
+    """Return a dataset of rows `{"prompt": messages, "place": place in questions}`; images are read as rows are.
+
+    Images come in the size that the model sees: TRL copies and prepares them for each answer, and twice.
+    """
+
+    @lru_cache(READ_AT_A_TIME)
+    def shown(name: str) -> Image.Image:
+        return sized(processor, Image.fromarray(image(name)))
 
     def rows(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
-        return {"place": batch["place"], "prompt": [_messages(questions[place], image) for place in batch["place"]]}
+        return {"place": batch["place"], "prompt": [_messages(questions[place], shown) for place in batch["place"]]}
 
     dataset = Dataset.from_dict({"place": list(range(len(questions)))})
     dataset.set_transform(rows)
     return dataset
 
 
-def _messages(question: Question, image: ImageOf) -> list[dict[str, Any]]:
+def _messages(question: Question, shown: Callable[[str], Image.Image]) -> list[dict[str, Any]]:
     return [
-        {"role": turn.role, "content": [_part(part, question, image) for part in turn.content]}
+        {"role": turn.role, "content": [_part(part, question, shown) for part in turn.content]}
         for turn in question.turns
     ]
 
 
-def _part(part: str | ImageRef, question: Question, image: ImageOf) -> dict[str, Any]:
+def _part(part: str | ImageRef, question: Question, shown: Callable[[str], Image.Image]) -> dict[str, Any]:
     if isinstance(part, str):
         return {"type": "text", "text": part}
-    return {"type": "image", "image": Image.fromarray(image(question.images[part.index]))}
+    return {"type": "image", "image": shown(question.images[part.index])}

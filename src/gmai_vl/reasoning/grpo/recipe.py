@@ -5,9 +5,17 @@ Defaults are those of GMAI-VL-R1's parents, for its own were not published: MM-E
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from gmai_vl.evaluation.prompts import BY_LIKELIHOOD, PROMPTS
 from gmai_vl.foundation import Settings, load_settings, nearest, overridden, read_yaml
@@ -41,23 +49,20 @@ class Vllm(Settings):
     url: str
 
 
-class GrpoRecipe(Settings):
-    """A whole reinforcement learning: group-relative policy optimisation (GRPO, arXiv 2402.03300)."""
+def _in_order(shares: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= shares[0] < shares[1] <= 1:
+        raise ValueError("give two shares from 0 to 1, the smaller first, such as [0.1, 0.9]")
+    return shares
 
-    name: str = Field(min_length=1)
-    out: str
-    """Folder to write, relative to the recipe file."""
 
-    seed: int = 0
-    model: Base
-    questions: str
-    """Folder that `gmai reason questions` wrote, relative to the recipe file; its side `train` is learnt from."""
+Bounds = Annotated[tuple[float, float], AfterValidator(_in_order)]
+"""Least and largest share of right answers, both included."""
+
+
+class GrpoSettings(Settings):
+    """How a model is reinforced, whatever model and questions these are."""
 
     prompt: str = "reason"
-    difficulty: tuple[float, float] | None = None
-    """Only questions that the base model answers right in this share of its tries, as `gmai reason difficulty` found;
-    R1's parents take 0.1 to 0.9. None: all."""
-
     shuffle_labels: bool = False
     """For a control: each question's right letter is drawn anew. What rises then is not knowledge."""
 
@@ -72,7 +77,8 @@ class GrpoRecipe(Settings):
 
     rewards: Weights = Weights()
     drop_settled: bool = True
-    """Whether groups whose answers are all right or all wrong are left out of the loss: MM-EUREKA's online filter."""
+    """Whether groups whose answers are all right or all wrong are left out of the loss: MM-EUREKA's online filter.
+    Where `facts` has a weight, only those whose thoughts are as true as each other, too."""
 
     train: tuple[Part, ...] = ("projector", "language")
     """Parts that learn."""
@@ -106,13 +112,6 @@ class GrpoRecipe(Settings):
             raise ValueError(f"no prompt of that name to answer by; {nearest(prompt, PROMPTS)}")
         return prompt
 
-    @field_validator("difficulty")
-    @classmethod
-    def _shares_in_order(cls, difficulty: tuple[float, float] | None) -> tuple[float, float] | None:
-        if difficulty is not None and not 0 <= difficulty[0] < difficulty[1] <= 1:
-            raise ValueError("give two shares from 0 to 1, the smaller first, such as [0.1, 0.9]")
-        return difficulty
-
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         if not self.train or len(set(self.train)) < len(self.train):
@@ -125,6 +124,23 @@ class GrpoRecipe(Settings):
     def answers_per_step(self) -> int:
         """Answers that an optimizer step rests on."""
         return self.group * self.questions_per_step
+
+
+class GrpoRecipe(GrpoSettings):
+    """A whole reinforcement learning: group-relative policy optimisation (GRPO, arXiv 2402.03300)."""
+
+    name: str = Field(min_length=1)
+    out: str
+    """Folder to write, relative to the recipe file."""
+
+    seed: int = 0
+    model: Base
+    questions: str
+    """Folder that `gmai reason questions` wrote, relative to the recipe file; its side `train` is learnt from."""
+
+    difficulty: Bounds | None = None
+    """Only questions that the base model answers right in this share of its tries, as `gmai reason difficulty` found;
+    R1's parents take 0.1 to 0.9. None: all."""
 
 
 def read_grpo_recipe(path: Path, overrides: Sequence[str] = ()) -> GrpoRecipe:

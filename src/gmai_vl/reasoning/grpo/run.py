@@ -3,7 +3,8 @@
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from gmai_vl.evaluation import Question, checkpoint_sha256, choose, judge
 from gmai_vl.foundation import UserError, canonical_json, code_identity, say, sha256_of_text, write_json
 from gmai_vl.model import Request, Vlm, load_model, respond, rows_at_once, save_model, set_trainable
 from gmai_vl.model.vlm import quiet_loading
+from gmai_vl.reasoning.cases import Cases, find_cases
 from gmai_vl.reasoning.grpo.data import dataset_of, of_difficulty, with_shuffled_labels
 from gmai_vl.reasoning.grpo.recipe import GrpoRecipe
 from gmai_vl.reasoning.grpo.telemetry import Log, last_state
@@ -37,9 +39,10 @@ def grpo(recipe: GrpoRecipe, *, base: Path, overwrite: bool = False, resume: boo
     went. Raises UserError if the model or the questions cannot be used, or OUT holds anything that is neither to be
     removed (`overwrite`) nor to go on with (`resume`).
     """
-    out, init = (base / recipe.out).resolve(), (base / recipe.model.init).resolve()
-    items = read_items((base / recipe.questions).resolve(), "train", recipe.prompt)
-    told = _told(recipe, init, (base / recipe.questions).resolve(), items)
+    out, init, folder = ((base / path).resolve() for path in (recipe.out, recipe.model.init, recipe.questions))
+    items = read_items(folder, "train", recipe.prompt)
+    cases = find_cases(folder, items.about if recipe.rewards.facts else {})
+    told = _told(recipe, init, folder, items, cases)
     _claim(out, told, overwrite=overwrite, resume=resume)
     if (out / FINAL).is_dir():
         say(f"{recipe.name}: is finished, there is nothing to resume")
@@ -50,16 +53,16 @@ def grpo(recipe: GrpoRecipe, *, base: Path, overwrite: bool = False, resume: boo
         questions = with_shuffled_labels(questions, recipe.seed)
     if len(questions) < recipe.questions_per_step:
         raise UserError(f"questions_per_step: {recipe.questions_per_step} of {len(questions)} questions; lower it")
+    known = _known(recipe, questions, cases)
     vlm = _model(recipe, init)
-    rewarded = RewardedAnswers(questions, partial(_judged, recipe))
+    rewarded = RewardedAnswers(questions, partial(_judged, recipe, cases))
     say(f"{recipe.name}: {len(questions)} questions, {recipe.answers_per_step} answers a step")
-    unseen = read_items((base / recipe.questions).resolve(), "val", recipe.prompt) if recipe.validation else None
+    unseen = read_items(folder, "val", recipe.prompt) if recipe.validation else None
     with quiet_loading(), Log(out, vlm, partial(_validated, vlm, recipe, unseen)) as log:
         trainer = Trainer(
-            model=vlm.model,
-            processing_class=vlm.processor,
+            vlm,
             args=_arguments(recipe, out),
-            train_dataset=dataset_of(questions, items.image),
+            train_dataset=dataset_of(questions, items.image, vlm.processor),
             rewarded=rewarded,
             drop_settled=recipe.drop_settled,
             vision_learns="vision" in recipe.train,
@@ -69,16 +72,18 @@ def grpo(recipe: GrpoRecipe, *, base: Path, overwrite: bool = False, resume: boo
         state = last_state(out / STATE)
         log.begin(0 if state is None else int(state.name.rpartition("-")[2]))
         trainer.train(resume_from_checkpoint=None if state is None else str(state))
-        return _save(recipe, vlm, base, told, rewarded)
+        return _save(recipe, vlm, base, told | known, rewarded)
 
 
-def _told(recipe: GrpoRecipe, init: Path, questions: Path, items: Items) -> dict[str, Any]:
+def _told(recipe: GrpoRecipe, init: Path, questions: Path, items: Items, cases: Cases) -> dict[str, Any]:
     """Return what makes a run this one and no other."""
     asked = [[question.id, question.stem, question.options, question.answer] for question in items.questions]
     return {
         "recipe": recipe.model_dump(mode="json", exclude={"state"}),
         "model_sha256": checkpoint_sha256(init),
         "questions_sha256": _fingerprint(questions) or sha256_of_text(canonical_json(asked)),
+        # A corpus that went or came while the run was stopped would change what answers earn.
+        **({"cases_sha256": cases.sha256} if recipe.rewards.facts else {}),
     }
 
 
@@ -123,8 +128,24 @@ def _model(recipe: GrpoRecipe, init: Path) -> Vlm:
     return vlm
 
 
-def _judged(recipe: GrpoRecipe, question: Question, response: str) -> Rewarded:
-    return reward(question, response, recipe.rewards)
+def _known(recipe: GrpoRecipe, questions: Sequence[Question], cases: Cases) -> dict[str, Any]:
+    """Say how many questions have a case, where `facts` counts, and return what to keep of it."""
+    if not recipe.rewards.facts:
+        return {}
+    unknown = Counter(cases.unknown[question.id] for question in questions if question.id in cases.unknown)
+    known = len(questions) - unknown.total()
+    why = "; ".join(f"{number}: {reason}" for reason, number in unknown.most_common())
+    if not known:
+        raise UserError(
+            f"rewards.facts: {recipe.rewards.facts:g}, but none of the {len(questions)} questions in "
+            f"{recipe.questions} has a known case ({why}); build them from corpora that are at hand, or set it to 0"
+        )
+    say(f"{recipe.name}: {known} of {len(questions)} questions have a case for `facts`{f' ({why})' if why else ''}")
+    return {"cases": {"known": known, "unknown": dict(unknown)}}
+
+
+def _judged(recipe: GrpoRecipe, cases: Cases, question: Question, response: str) -> Rewarded:
+    return reward(question, response, recipe.rewards, cases.of(question.id))
 
 
 def _validated(vlm: Vlm, recipe: GrpoRecipe, unseen: Items | None, step: int) -> dict[str, Any] | None:

@@ -1,23 +1,33 @@
-"""TRL's GRPO with medical rewards, frozen statistics where the vision tower is frozen, and settled groups left out."""
+"""TRL's GRPO with medical rewards and our generation, and with settled groups left out."""
 
-# G groups of a step · B answers of all groups · T tokens of the longest answer
+# G groups of a step · A answers of one · B answers of all · P parts of a reward · T tokens of the longest answer
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from safetensors.torch import load_model as load_weights
 from safetensors.torch import save_model as save_weights
 from torch import Tensor
 from trl import GRPOTrainer
 
 from gmai_vl.evaluation import Question
+from gmai_vl.model import Sampling, Vlm, rows_at_once
+from gmai_vl.model.asked import Prompt, answering, image_features
+from gmai_vl.model.generate import say
 from gmai_vl.reasoning.rewards import Rewarded, count_hacks
+from gmai_vl.records import pixel_sha256
 
 WEIGHTS = "weights.safetensors"
 """Name of the file in a state."""
+
+CONTENT = ("accuracy", "grounding", "facts")
+"""Parts of a reward that are about what is said, and not about how."""
 
 Judge = Callable[[Question, str], Rewarded]
 
@@ -60,10 +70,12 @@ class RewardedAnswers:
 class Trainer(GRPOTrainer):
     """GRPO on a LLaVA of ours."""
 
-    def __init__(self, *, rewarded: RewardedAnswers, drop_settled: bool, vision_learns: bool, **given: Any) -> None:
-        """Take TRL's arguments, and whether groups that are all right or all wrong are left out of the loss."""
-        super().__init__(reward_funcs=rewarded, **given)
-        self._rewarded = rewarded
+    def __init__(
+        self, vlm: Vlm, *, rewarded: RewardedAnswers, drop_settled: bool, vision_learns: bool, **given: Any
+    ) -> None:
+        """Take TRL's arguments, and whether settled groups are left out of the loss."""
+        super().__init__(model=vlm.model, processing_class=vlm.processor, reward_funcs=rewarded, **given)
+        self._vlm, self._rewarded = vlm, rewarded
         self._drop_settled, self._vision_learns = drop_settled, vision_learns
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
@@ -83,12 +95,38 @@ class Trainer(GRPOTrainer):
             self.accelerator.unwrap_model(self.model).model.vision_tower.eval()
         return super()._prepare_inputs(generation_batch)
 
+    def _generate_single_turn(
+        self, prompt_ids: list[list[int]], images: list[list[Image.Image] | None] | None, *given: Any, **named: Any
+    ) -> tuple[list[list[int]], Any]:
+        """Return the tokens of an answer to each prompt, their end token among them.
+
+        A prompt is read once for its whole group, and a finished answer takes no further time. Seeds are drawn from
+        PyTorch's chance, which a state keeps, so that a run that goes on says what it would have said.
+        """
+        if self.use_vllm:
+            said: tuple[list[list[int]], Any] = super()._generate_single_turn(prompt_ids, images, *given, **named)
+            return said
+        seeds = torch.randint(2**53, (len(prompt_ids),)).tolist()
+        pixels: dict[str, NDArray[np.uint8]] = {}
+        prompts = []
+        for number, (ids, shown, seed) in enumerate(zip(prompt_ids, images or [None] * len(seeds), seeds, strict=True)):
+            arrays = [np.asarray(image) for image in shown or ()]
+            names = tuple(pixel_sha256(array) for array in arrays)
+            pixels |= zip(names, arrays, strict=True)
+            sampling = Sampling(temperature=self.temperature, top_p=self.top_p, seed=seed)
+            prompts.append(Prompt(number, ids, names, sampling))
+        size = rows_at_once(self._vlm)
+        with answering(self._vlm), self.accelerator.autocast():
+            features = image_features(self._vlm, pixels, size)
+            most = self.max_completion_length
+            return say(self._vlm, prompts, features, max_new_tokens=most, batch_size=size), None
+
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         scored: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if not self.model.training:
             return scored
         assert self.num_generations is not None
-        settled_B = settled([each.parts.get("accuracy", 0.0) for each in self._rewarded.last], self.num_generations)
+        settled_B = settled([_content(each) for each in self._rewarded.last], self.num_generations)
         self._metrics["train"]["settled_groups"].append(settled_B.float().mean().item())
         if self._drop_settled:
             mask_BT = scored["completion_mask"] * (~settled_B).to(scored["completion_mask"].device)[:, None]
@@ -97,12 +135,16 @@ class Trainer(GRPOTrainer):
         return scored
 
 
-def settled(accuracies: Sequence[float], group: int) -> Tensor:
-    """Return [B]: whether an answer is of a group whose answers are all right or all wrong.
+def _content(rewarded: Rewarded) -> tuple[float, ...]:
+    return tuple(rewarded.parts.get(part, 0.0) for part in CONTENT)
 
-    Answers of a group follow each other. Such a group has nothing to compare, unless in form: its advantages would
-    reward style alone.
+
+def settled(earned: Sequence[Sequence[float]], group: int) -> Tensor:
+    """Return [B]: whether an answer is of a group whose answers all earn the same, in each of the given parts.
+
+    Answers of a group follow each other. Where all are right, or all are wrong, there is nothing to compare but form
+    and length, and advantages would reward style alone.
     """
-    accuracy_GA = torch.tensor(accuracies, dtype=torch.float64).view(-1, group)
-    same_G = (accuracy_GA == accuracy_GA[:, :1]).all(dim=1)
+    earned_GAP = torch.tensor(earned, dtype=torch.float64).view(-1, group, len(earned[0]))
+    same_G = (earned_GAP == earned_GAP[:, :1]).all(dim=2).all(dim=1)
     return same_G.repeat_interleave(group)

@@ -36,20 +36,12 @@ class Demands(Settings):
         return self
 
 
-class SynthesisRecipe(Settings):
-    """A whole rejection sampling."""
+class SynthesisSettings(Settings):
+    """How a teacher is asked and what is kept, whatever questions these are."""
 
-    questions: str
-    """Folder that `gmai reason questions` wrote, relative to the recipe file."""
-
-    teacher: str = Field(min_length=1)
-    """Folder of a checkpoint, relative to the recipe file, or `openai:URL#MODEL`."""
-
-    out: str
-    """Folder to write, relative to the recipe file."""
-
-    side: Literal["train", "val"] = "train"
-    """Side of the questions. What is asked of a model in the end is not taught before."""
+    teacher: str | None = Field(default=None, min_length=1)
+    """Folder of a checkpoint, relative to the recipe file, or `openai:URL#MODEL`; None where the model is to be its own
+    teacher."""
 
     tries: Annotated[int, Field(ge=1, le=1000)] = 4
     """Answers to each question. More of them may be asked for later."""
@@ -60,9 +52,6 @@ class SynthesisRecipe(Settings):
 
     max_new_tokens: PositiveInt = 1024
     """Longest answer, in tokens; one that is cut off is not kept."""
-
-    seed: int = 0
-    """With question and number of the try it gives the seed of an answer."""
 
     limit: PositiveInt | None = None
     """At most so many questions, the mix of all; None for all."""
@@ -90,13 +79,32 @@ class SynthesisRecipe(Settings):
     @property
     def is_remote(self) -> bool:
         """Whether the teacher is behind a server."""
-        return self.teacher.startswith(PREFIX)
+        return self.teacher is not None and self.teacher.startswith(PREFIX)
 
     @model_validator(mode="after")
     def _fits_the_teacher(self) -> Self:
         if self.is_remote and self.top_p != 1:
             raise ValueError("`top_p` is for checkpoints, a server is not told of it; leave it out")
         return self
+
+
+class SynthesisRecipe(SynthesisSettings):
+    """A whole rejection sampling."""
+
+    questions: str
+    """Folder that `gmai reason questions` wrote, relative to the recipe file."""
+
+    teacher: str = Field(min_length=1)
+    """Folder of a checkpoint, relative to the recipe file, or `openai:URL#MODEL`."""
+
+    out: str
+    """Folder to write, relative to the recipe file."""
+
+    side: Literal["train", "val"] = "train"
+    """Side of the questions. What is asked of a model in the end is not taught before."""
+
+    seed: int = 0
+    """With question and number of the try it gives the seed of an answer."""
 
 
 def read_synthesis_recipe(path: Path, overrides: Sequence[str] = ()) -> SynthesisRecipe:

@@ -11,7 +11,7 @@ from gmai_vl.corpus import Summary
 from gmai_vl.corpus.build import build_recipe
 from gmai_vl.corpus.recipe import DataRecipe
 from gmai_vl.evaluation import Question
-from gmai_vl.foundation import UserError, load_settings, write_text
+from gmai_vl.foundation import UserError, load_settings, sha256_of_text, write_text
 from gmai_vl.reasoning.items import Items, read_items
 from gmai_vl.reasoning.questions.manifest import strictest
 from gmai_vl.reasoning.synthesis.run import PROMPT, RUN
@@ -31,18 +31,19 @@ def traces_corpus(traces: Path, questions: Path, out: Path, *, workers: int = 1)
 
     Of traces of the side train a twentieth of the patients, with all that looks like their images, becomes the
     validation side; of the side val all. No sample is for tests. Raises UserError where a trace names no question of
-    that folder, and what `build` raises.
+    that folder or `out` has a corpus of other traces, and what `build` raises.
     """
     side = _side_of(traces)
     items = read_items(questions, side, PROMPT)
     entries = _agreed(list(_entries(traces / TRACES, items, _licences(questions), side)))
     if not entries:
         raise UserError(f"{traces / TRACES}: holds no traces; ask a better teacher, or more often")
-    file = traces / MESSAGES
-    write_text(file, "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries))
+    file, text = traces / MESSAGES, "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+    write_text(file, text)
     root = questions.resolve()
     recipe = {
-        "name": NAME,
+        # A corpus of other traces must not pass for one of these: a build leaves what its recipe names as it is.
+        "name": f"{NAME}-{sha256_of_text(text)[:12]}",
         "languages": {"en": 1.0},
         "subsets": ["instruct"],
         "split": {"train": 0.95, "val": 0.05, "test": 0.0},
