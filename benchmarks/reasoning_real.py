@@ -27,7 +27,7 @@ from gmai_vl.corpus import Corpus
 from gmai_vl.foundation import canonical_json, code_identity, stable_rng, write_json, write_text
 from gmai_vl.reasoning.compare import Model, compare_models
 from gmai_vl.reasoning.grpo import GrpoRecipe, grpo
-from gmai_vl.reasoning.items import read_items
+from gmai_vl.reasoning.items import asked_sha256, read_items
 from gmai_vl.reasoning.questions import build_questions
 from gmai_vl.reasoning.rewards import Weights
 from gmai_vl.reasoning.sft import SftRecipe, sft
@@ -103,10 +103,11 @@ def write_form(out: Path) -> None:
         about = items.about[question.id]
         if said := captions.get((about.corpus, str(about.case_id))):
             thought = " ".join(re.split(r"(?<=[.])\s+", said)[:2])
-            rows.append({"id": f"{question.id}#0", "question": question.id, "thought": thought})
+            told = {"id": f"{question.id}#0", "question": question.id, "thought": thought}
+            rows.append(told | {"answer": question.reference})
     stable_rng(0, "form").shuffle(rows)
     (out / "form").mkdir(exist_ok=True)
-    write_json(out / "form" / "run.json", {"side": "train"})
+    write_json(out / "form" / "run.json", {"side": "train", "questions": asked_sha256(items.questions)})
     write_text(out / "form" / "traces.jsonl", "".join(canonical_json(row) + "\n" for row in rows))
 
 

@@ -10,79 +10,36 @@ from pathlib import Path
 
 import pytest
 import torch
-from reasoning_items import write_side
-from safetensors.torch import load_file
+from reasoning_runs import STEPS, log, recipe, rewards_by_letters, weights, write_base
 
 from gmai_vl.evaluation import checkpoint_sha256
 from gmai_vl.evaluation.benchmarks.own import read_own
 from gmai_vl.evaluation.contamination import contamination
 from gmai_vl.foundation import UserError
 from gmai_vl.model import (
-    ModelSettings,
     Request,
-    build_model,
     encode_prompt,
     load_model,
     prepare_image,
     respond,
-    save_model,
 )
-from gmai_vl.reasoning.grpo import GrpoRecipe, grpo, read_grpo_recipe
+from gmai_vl.reasoning.grpo import grpo, read_grpo_recipe
 from gmai_vl.reasoning.grpo.data import dataset_of, of_difficulty, with_shuffled_labels
 from gmai_vl.reasoning.grpo.telemetry import last_state
 from gmai_vl.reasoning.grpo.trainer import RewardedAnswers, settled
 from gmai_vl.reasoning.items import Difficulty, read_items
-from gmai_vl.reasoning.rewards import Rewarded, Weights, reward
-
-STEPS = 4
+from gmai_vl.reasoning.rewards import Weights, reward
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     """A folder with questions and a tiny checkpoint."""
-    folder = tmp_path_factory.mktemp("grpo")
-    for seed, (side, count) in enumerate((("train", 24), ("val", 8), ("test", 8))):
-        write_side(folder / "questions", side, count, seed)
-    save_model(build_model(ModelSettings(preset="tiny"), seed=0), folder / "model")
-    return folder
-
-
-def recipe(**changes):
-    """A run whose rewards differ from answer to answer though the model has learnt nothing: by length."""
-    fields = {
-        "name": "r",
-        "out": "out",
-        "model": {"init": "model"},
-        "questions": "questions",
-        "group": 4,
-        "questions_per_step": 2,
-        "max_new_tokens": 8,
-        "max_steps": STEPS,
-        "learning_rate": 1e-3,
-        "warmup_ratio": 0,
-        "micro_batch": 4,
-        "precision": "fp32",
-        "drop_settled": False,
-    }
-    return GrpoRecipe(**fields | changes)
-
-
-def rewards_by_letters(question, response):
-    """Something that every answer has its own value of: a stand-in for knowledge that a tiny model has not."""
-    return Rewarded(parts={"accuracy": min(1.0, len(set(response)) / 8)}, total=len(set(response)) / 8)
+    return write_base(tmp_path_factory.mktemp("grpo"))
 
 
 @pytest.fixture
 def rewarded_by_letters(monkeypatch):
     monkeypatch.setattr("gmai_vl.reasoning.grpo.run._judged", lambda recipe, cases, *asked: rewards_by_letters(*asked))
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
-
-
-def log(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def test_what_is_asked_are_the_very_tokens_and_pixels_of_ours(base):
@@ -157,7 +114,7 @@ RUN = f"""
 import os, signal, sys
 from pathlib import Path
 import pytest
-import test_reasoning_grpo as tests
+import reasoning_runs as tests
 from gmai_vl.reasoning.grpo import grpo
 import gmai_vl.reasoning.grpo.run as run
 
@@ -181,7 +138,7 @@ def test_a_killed_run_goes_on_from_its_last_state(base, rewarded_by_letters):
     torn = base / "killed/state/checkpoint-3"
     torn.mkdir()
     (torn / "trainer_state.json").write_text('{"global_st')
-    with pytest.raises(UserError, match="holds a run; --resume goes on with it"):
+    with pytest.raises(UserError, match="holds an earlier training; go on with --resume"):
         grpo(recipe(out="killed", state={"every": 2}), base=base)
     final = grpo(recipe(out="killed", state={"every": 2}), base=base, resume=True)
     assert [row["step"] for row in log(base / "killed")] == [1, 2, 3, 4]
@@ -197,7 +154,7 @@ def test_a_run_of_something_else_is_not_gone_on_with(base, rewarded_by_letters):
         grpo(recipe(out="mine", max_steps=1, seed=1), base=base, resume=True)
     (base / "theirs").mkdir()
     (base / "theirs/notes.txt").write_text("x")
-    with pytest.raises(UserError, match="holds other things"):
+    with pytest.raises(UserError, match=r"theirs: holds notes\.txt, which no training wrote"):
         grpo(recipe(out="theirs"), base=base)
 
 
@@ -307,6 +264,7 @@ def test_a_recipe_in_yaml_and_what_is_wrong_with_it(base):
         ("difficulty=[0.9, 0.1]", "the smaller first"),
         ("lora={parts: [vision]}", "names a part that does not learn"),
         ("grup=3", "unknown key"),
+        ("clip=0.2", "clip: unknown key"),  # each answer is learnt from once: nothing to clip
     ):
         with pytest.raises(UserError, match=f"r.yaml.*{message}"):
             read_grpo_recipe(file, [override])

@@ -99,6 +99,24 @@ def test_a_folder_that_is_something_else_is_not_replaced(corpus: Path, made: Pat
         build_questions([corpus], tmp_path / "file")
 
 
+def test_estimates_of_difficulty_go_with_the_questions_that_they_were_made_of(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "q"
+    build_questions([corpus], out)
+    estimates = ("difficulty.jsonl", "answers-0123456789abcdef.jsonl", ".difficulty.jsonl.01234567.tmp")
+    for name in estimates:
+        (out / name).write_text("")
+    build_questions([corpus], out, seed=1)
+    assert not {*estimates} & {path.name for path in out.iterdir()}
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (alone / estimates[1]).write_text("mine")  # by itself it is of no folder of questions
+    with pytest.raises(UserError, match="give a new or an empty folder"):
+        build_questions([corpus], alone)
+    (out / "answers-of-a-survey.jsonl").write_text("mine")
+    with pytest.raises(UserError, match=r"holds `answers-of-a-survey\.jsonl`"):
+        build_questions([corpus], out)
+
+
 def test_a_manifest_that_is_none_is_an_error(corpus: Path, tmp_path: Path) -> None:
     broken = tmp_path / "corpus"
     shutil.copytree(corpus, broken)

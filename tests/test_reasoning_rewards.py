@@ -100,6 +100,25 @@ def test_signs_of_an_option_count():
     assert [accuracy_reward(asked, thinking("t", said)) for said in (">5 %", "<5 %", "5 %", "5")] == [1, 0, 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("≤5 mm", "≥5 mm"), {"≥5 mm": 1, "≥ 5 mm": 1, ">=5 mm": 1, "≤5 mm": 0, "B. ≤5 mm": 0, "5 mm": 0, ">5 mm": 0}),
+        (("10 mm", "≥5 mm"), {"≥5 mm": 1, "≧5 mm": 1, "≤5 mm": 0, "5 mm": 0}),
+        (("10 mm", "< 5 mm"), {"<5 mm": 1, "< 5 mm": 1, ">5 mm": 0, "≤5 mm": 0}),
+        (("CD4+", "CD4−"), {"CD4−": 1, "CD4-": 1, "CD4+": 0, "CD4": 0}),
+        (("TSH ↑", "TSH ↓"), {"TSH ↓": 1, "TSH ↑": 0, "TSH": 0}),
+        (("5", "±5"), {"±5": 1, "± 5": 1, "5": 0}),
+    ],
+)
+def test_signs_that_are_no_ascii_count_as_well(options, said):
+    asked = question(1, options=dict(zip("AB", options, strict=True)), answer="B")
+    assert {text: accuracy_reward(asked, thinking("t", text)) for text in said} == said
+    for text, earned in said.items():
+        (judged,) = judge([asked], {asked.id: text})
+        assert judged.correct >= earned
+
+
 def test_an_option_of_signs_alone_is_not_met_by_other_signs():
     asked = question(1, options={"A": "+", "B": "±", "C": "?"}, answer="B")
     assert [accuracy_reward(asked, thinking("t", said)) for said in ("B", "?", "!", "+")] == [1, 0, 0, 0]

@@ -123,6 +123,10 @@ def test_facts_of_a_thought_without_an_answer_are_not_paid():
         ("", 0),
         (" \n", 0),
         ("...", 0),
+        ("." * 10, 0),
+        ("_" * 10, 0),
+        ("\x00" * 10, 0),
+        ("— " * 10, 0),
     ],
 )
 def test_length(thought, expected):

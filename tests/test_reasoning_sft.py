@@ -10,7 +10,7 @@ from gmai_vl.cli.reason import app
 from gmai_vl.corpus import Corpus
 from gmai_vl.foundation import UserError
 from gmai_vl.model import ModelSettings, build_model, load_model, save_model
-from gmai_vl.reasoning.items import read_items
+from gmai_vl.reasoning.items import asked_sha256, read_items
 
 RECIPE = """
 name: sft
@@ -29,9 +29,14 @@ def folder(tmp_path):
     write_side(tmp_path / "questions", "train", 12, 0)
     items = read_items(tmp_path / "questions", "train")
     (tmp_path / "traces").mkdir()
-    (tmp_path / "traces/run.json").write_text(json.dumps({"side": "train"}))
+    (tmp_path / "traces/run.json").write_text(json.dumps({"side": "train", "questions": asked_sha256(items.questions)}))
     rows = [
-        {"id": f"{question.id}#0", "question": question.id, "thought": f"A disc of some grey, {number}."}
+        {
+            "id": f"{question.id}#0",
+            "question": question.id,
+            "thought": f"A disc of some grey, {number}.",
+            "answer": question.reference,
+        }
         for number, question in enumerate(items.questions)
     ]
     (tmp_path / "traces/traces.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -73,6 +78,30 @@ def test_traces_that_changed_are_not_taken_for_those_that_were_learnt(folder):
         reason("sft", folder / "sft.yaml", "--set", "max_steps=1", "--resume")
     reason("sft", folder / "sft.yaml", "--set", "max_steps=1", "--overwrite")
     assert all("no colour" in sample.turns[-1].text for sample in Corpus(folder / "out/corpus").samples())
+
+
+def test_what_is_refused_leaves_the_earlier_corpus_beside_its_training(folder):
+    short = ("sft", folder / "sft.yaml", "--set", "max_steps=1", "--overwrite")
+    reason(*short)
+    before = Corpus(folder / "out/corpus").manifest["fingerprint"]
+    traces = folder / "traces/traces.jsonl"
+    traces.write_text(traces.read_text().replace("some grey", "no colour"))
+    with pytest.raises(UserError, match="--overwrite and --resume: give one of them"):
+        reason(*short, "--resume")
+    (folder / "out/run/notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"out/run: holds notes.txt, which no training wrote"):
+        reason(*short)
+    (folder / "out/run/notes.txt").unlink()
+    learnt = traces.read_text()
+    traces.write_text("")
+    with pytest.raises(UserError, match="holds no traces"):
+        reason(*short)
+    assert Corpus(folder / "out/corpus").manifest["fingerprint"] == before
+    traces.write_text(learnt)
+    reason(*short)
+    told = json.loads((folder / "out/run/final/provenance.json").read_text())["stages"][-1]["corpora"][0]
+    assert told["fingerprint"] == Corpus(folder / "out/corpus").manifest["fingerprint"] != before
+    assert {path.name for path in (folder / "out").iterdir()} == {"corpus", "run"}
 
 
 def test_a_recipe_without_a_length_and_a_folder_without_traces_are_one_line(folder):

@@ -95,7 +95,7 @@ def test_traces_of_val_are_for_validation_and_others_for_nothing(folder):
 def test_one_image_of_two_sources_has_the_stricter_licence_and_no_doubtful_modality(folder):
     rows = lines_of(folder / "questions/train.jsonl")
     rows[1] |= {"image": rows[0]["image"], "modality": "MRI"}
-    (folder / "questions/train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(folder, rows)
     licences = {"set0": "CC0-1.0", "set1": "CC-BY-NC-ND-4.0", "set2": "MIT"}
     (folder / "questions/manifest.json").write_text(json.dumps({"licences": {"sources": licences}}))
     with Stub(lambda now: answer(said(*tried(now)))) as stub:
@@ -108,9 +108,33 @@ def test_one_image_of_two_sources_has_the_stricter_licence_and_no_doubtful_modal
 
     rows[2]["C"] = rows[2].pop("A")
     rows[2]["answer"] = "C"
-    (folder / "questions/train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(folder, rows)
+    with Stub(lambda now: answer(said(*tried(now), "C" if tried(now)[0] == 2 else None))) as stub:
+        run(recipe_of(folder, stub.url, out="others"))
     with pytest.raises(UserError, match="`own-n2`: its options are not lettered A, B, C"):
-        traces_corpus(folder / "traces", folder / "questions", folder / "other")
+        traces_corpus(folder / "others", folder / "questions", folder / "other")
+
+
+def write_rows(folder, rows):
+    (folder / "questions/train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_traces_go_with_the_questions_that_were_asked_and_no_others(folder):
+    asked = lines_of(folder / "questions/train.jsonl")
+    with Stub(lambda now: answer(said(*tried(now)))) as stub:
+        run(recipe_of(folder, stub.url))
+    other_letters = [
+        row | {"A": row["B"], "B": row["A"], "answer": {"A": "B", "B": "A"}[row["answer"]]} for row in asked
+    ]
+    for other in (other_letters, asked[1:], [asked[0] | {"question": "Which is it?"}, *asked[1:]]):
+        write_rows(folder, other)
+        with pytest.raises(UserError, match=r"traces: answers other questions than .*/questions asks now"):
+            traces_corpus(folder / "traces", folder / "questions", folder / "corpus")
+    write_rows(folder, [asked[0], asked[1] | {"answer": "A"}, *asked[2:]])
+    with pytest.raises(UserError, match=r"traces.jsonl:2: answers 'B', right is A; run `gmai reason synthesize --rej"):
+        traces_corpus(folder / "traces", folder / "questions", folder / "corpus")
+    run(folder / "recipe.yaml", ask=False)
+    assert len(Corpus(traces_corpus(folder / "traces", folder / "questions", folder / "corpus").corpus).samples()) == 11
 
 
 def test_the_recipe_of_the_documentation_has_all_keys_and_their_defaults():

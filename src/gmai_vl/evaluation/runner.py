@@ -93,7 +93,12 @@ def claim(folder: Path, identity: dict[str, Any]) -> None:
 
 
 def checkpoint_sha256(model: Path) -> str:
-    """Return a hash over the weights, configuration and tokenizer files of a checkpoint folder."""
+    """Return a hash over the weights, configuration and tokenizer files of a checkpoint folder.
+
+    Raises UserError where there is no such folder.
+    """
+    if not model.is_dir():
+        raise UserError(f"{model}: no such folder; give the folder of a checkpoint")
     files = sorted(
         path
         for path in model.iterdir()

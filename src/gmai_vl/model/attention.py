@@ -80,7 +80,7 @@ def attend(
     # Where a model norms queries and keys, autocast leaves them in float32; the kernels take one kind only.
     query_1HTE, key_1KTE = query_1HTE.to(value_1KTE.dtype), key_1KTE.to(value_1KTE.dtype)
     kernel = _varlen if way == "varlen" else _flex
-    return kernel(query_1HTE, key_1KTE, value_1KTE, segments, scaling, window)
+    return kernel(query_1HTE, key_1KTE, value_1KTE, segments, scaling, window).contiguous()
 
 
 def way_to_attend(query_1HTE: Tensor, value_1KTE: Tensor, dropout: float) -> Literal["loop", "varlen", "flex"]:

@@ -4,6 +4,7 @@ Every model answers the sides `test` (datasets that it may have learnt from, oth
 that it has not) by `gmai eval run`; each is held against the first, question by question.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,9 @@ from gmai_vl.reasoning.synthesis.known import judged_by
 
 ASKED: tuple[Side, ...] = ("test", "held_out")
 
+WRITTEN = ("compare.md", "compare.csv", "compare.json", "plots")
+"""What stands in the output folder beside a folder for each model."""
+
 USE = "Research use only, not for diagnosis."
 
 
@@ -37,16 +41,20 @@ class Model:
 
 
 def model_of(text: str) -> Model:
-    """Return the model that `NAME=FOLDER` or `FOLDER` names: a checkpoint, or a run that holds one in `final`.
+    """Return the model that `NAME=FOLDER` or `FOLDER` names: a checkpoint, or a run that holds one.
 
-    Raises UserError where there is none.
+    GRPO and `train` write it to `final`, `sft` to `run/final`. Raises UserError where there is none.
     """
-    name, _, folder = text.rpartition("=")
+    name, folder = "", text
+    if "=" in text and not Path(text).is_dir():
+        name, _, folder = text.partition("=")
     path = Path(folder)
-    checkpoint = path if (path / "config.json").is_file() else path / "final"
-    if not (checkpoint / "config.json").is_file():
-        raise UserError(f"{folder}: holds no checkpoint, neither itself nor in `final`; give the folder of one")
-    return Model(name or path.resolve().name, checkpoint)
+    for checkpoint in (path, path / "final", path / "run" / "final"):
+        if (checkpoint / "config.json").is_file():
+            return Model(name or path.resolve().name, checkpoint)
+    raise UserError(
+        f"{folder}: holds no checkpoint, neither itself nor in `final` or `run/final`; give the folder of one"
+    )
 
 
 def compare_models(
@@ -62,11 +70,15 @@ def compare_models(
 
     Each answer is kept below OUT/<model>/<side>, so that a comparison that was stopped goes on. Every model but the
     first is compared with the first. Where the cases of questions are at hand, thoughts are held against them. Raises
-    UserError where a name stands twice, or models or questions cannot be used.
+    UserError where a name stands twice or can be none of a folder, or models or questions cannot be used.
     """
     names = [model.name for model in models]
     if len(set(names)) < len(names):
         raise UserError(f"models: a name stands twice among {', '.join(names)}; give NAME=FOLDER")
+    for name in names:
+        # What is no part of a path by itself would be written beside `out`, or over what stands there.
+        if name in ("", ".", "..") or re.search(r"[/\\\0]", name) or name.casefold() in WRITTEN:
+            raise UserError(f"models: {name!r} can be no folder in {out}; give NAME=FOLDER with another name")
     sides = [side for side in ASKED if side_file(questions, side).is_file()]
     if not sides:
         raise UserError(f"{questions}: has neither test.jsonl nor held_out.jsonl; build the questions anew")
@@ -146,10 +158,11 @@ def _against(folder: Path, first: Path, name: str) -> dict[str, Any]:
 
 def _write(told: dict[str, Any], sides: Sequence[Side], out: Path) -> None:
     table = _table(told, sides)
-    write_plots([table], out / "plots")
-    write_text(out / "compare.md", f"# Base, taught and reinforced\n\n{USE}\n\n{to_markdown(table)}")
-    write_text(out / "compare.csv", to_csv(table))
-    write_json(out / "compare.json", told)
+    markdown, csv, json, plots = (out / name for name in WRITTEN)
+    write_plots([table], plots)
+    write_text(markdown, f"# Base, taught and reinforced\n\n{USE}\n\n{to_markdown(table)}")
+    write_text(csv, to_csv(table))
+    write_json(json, told)
 
 
 def _table(told: dict[str, Any], sides: Sequence[Side]) -> Table:

@@ -7,7 +7,7 @@ from gmai_vl.evaluation import Question, checkpoint_sha256
 from gmai_vl.evaluation.saved import saved_answers
 from gmai_vl.foundation import UserError, canonical_json, progress, sha256_of_text, stable_fraction, write_text
 from gmai_vl.model import Request, Sampling, load_to_answer, respond, rows_at_once
-from gmai_vl.reasoning.items import DIFFICULTY, Difficulty, Items, Side, read_items
+from gmai_vl.reasoning.items import DIFFICULTY, Difficulty, Items, Side, asked_sha256, difficulty_line, read_items
 from gmai_vl.reasoning.rewards import accuracy_reward
 
 QUESTIONS_PER_CALL = 32
@@ -28,14 +28,15 @@ def estimate_difficulty(
     """Have a checkpoint answer each question of a side `samples` times; return id -> how hard it was.
 
     Writes FOLDER/difficulty.jsonl, in place of the estimates of other models. Answers lie beside it, in a file for
-    each model and way of asking, so that a run that was stopped goes on. A right answer is one that earns the accuracy
-    reward, in tags as GRPO wants it. Answers are sampled at `temperature`, above 0, and have at most `max_new_tokens`
-    tokens. Raises UserError where the model or the questions cannot be used.
+    each model, all that is asked and way of asking, so that a run that was stopped goes on. A right answer is one that
+    earns the accuracy reward, in tags as GRPO wants it. Answers are sampled at `temperature`, above 0, and have at most
+    `max_new_tokens` tokens. Raises UserError where the model or the questions cannot be used.
     """
     items = read_items(folder, side, prompt)
     sha256 = checkpoint_sha256(model)
     vlm = load_to_answer(model)
     asked = {"model": sha256, "side": side, "prompt": prompt, "temperature": temperature, "seed": seed}
+    asked["questions"] = asked_sha256(items.questions)
     name = sha256_of_text(canonical_json(asked | {"max_new_tokens": max_new_tokens}))[:16]
     tries = [(question, number) for question in items.questions for number in range(samples)]
     size = QUESTIONS_PER_CALL * samples
@@ -55,7 +56,7 @@ def estimate_difficulty(
         question.id: Difficulty(model_sha256=sha256, samples=samples, right=right[question.id])
         for question in items.questions
     }
-    lines = [canonical_json({"id": id, **estimate.model_dump()}) + "\n" for id, estimate in estimates.items()]
+    lines = [difficulty_line(question, estimates[question.id]) for question in items.questions]
     write_text(folder / DIFFICULTY, "".join(lines))
     return estimates
 

@@ -4,16 +4,20 @@ Each file is one of `gmai eval run --benchmark own`: JSON lines with `id`, `ques
 `language`, `patient` and columns to give scores by. What only reasoning asks for stands in the object `about`.
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import NonNegativeInt, PositiveInt
+
 from gmai_vl.evaluation import Question
-from gmai_vl.evaluation.benchmarks.benchmark import ImageOf
+from gmai_vl.evaluation.benchmarks.benchmark import Benchmark, ImageOf
 from gmai_vl.evaluation.benchmarks.own import read_own
-from gmai_vl.foundation import Settings, UserError, load_settings
+from gmai_vl.foundation import BadItem, Settings, UserError, canonical_json, load_settings, sha256_of_text
+from gmai_vl.sources.entries import READERS
 
 Side = Literal["train", "val", "test", "held_out"]
 """`held_out` has whole datasets that no other side has: what was learnt is asked of pictures of another kind."""
@@ -24,13 +28,16 @@ SIDES: tuple[Side, ...] = get_args(Side)
 DIFFICULTY = "difficulty.jsonl"
 """Name of the file of estimates in a folder of questions; the questions themselves stay as they are."""
 
+OF_ESTIMATES = (DIFFICULTY, f"answers-{'[0-9a-f]' * 16}.jsonl", f".{DIFFICULTY}.*.tmp")
+"""Patterns of what an estimate leaves in a folder of questions, the last of them where it was killed."""
+
 
 class Difficulty(Settings):
     """How hard a question is for a model that answers it several times."""
 
     model_sha256: str
-    samples: int
-    right: int
+    samples: PositiveInt
+    right: NonNegativeInt
 
     @property
     def accuracy(self) -> float:
@@ -51,7 +58,7 @@ class About(Settings):
     """Case of that corpus whose annotation the answer rests on."""
 
     difficulty: Difficulty | None = None
-    """None until it was estimated."""
+    """None until it was estimated for the question as it stands, put with this prompt."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +69,8 @@ class Items:
     """Asked with a prompt; their ids begin with `own-`."""
 
     image: ImageOf
+    """Raises UserError where a file cannot be read."""
+
     about: Mapping[str, About]
     """Id -> what is known of the question."""
 
@@ -83,25 +92,71 @@ def read_items(folder: Path, side: Side, prompt: str = "reason") -> Items:
     benchmark = read_own(file, prompt)
     if others := [question.id for question in benchmark.questions if question.kind != "mcq"]:
         raise UserError(f"{file}: `{others[0]}` has no options; questions to reason about are multiple choice")
-    difficulty = _difficulty(folder / DIFFICULTY)
+    difficulty = _difficulty(folder / DIFFICULTY, benchmark.questions)
     about = {}
-    for row in _rows(file):
-        known = load_settings(About, row.get("about", {}), f"{file}: {row['id']}")
-        id = f"own-{row['id']}"
-        about[id] = known.model_copy(update={"difficulty": difficulty.get(id)})
-    return Items(questions=benchmark.questions, image=benchmark.image, about=about)
+    for question, row in zip(benchmark.questions, _rows(file), strict=True):
+        known = load_settings(About, row.get("about") or {}, f"{file}: {question.id}")
+        about[question.id] = known.model_copy(update={"difficulty": difficulty.get(question.id)})
+    return Items(questions=benchmark.questions, image=_readable(folder, benchmark), about=about)
+
+
+def asked_sha256(questions: Sequence[Question]) -> str:
+    """Return a hash over what is asked; not over the right answers, by which the same answers may be judged anew."""
+    return sha256_of_text(canonical_json([[question.id, question.text, question.images] for question in questions]))
+
+
+def difficulty_line(question: Question, difficulty: Difficulty) -> str:
+    """Return the line of a question in the file of estimates."""
+    told = {"id": question.id, "question_sha256": _estimated_sha256(question), **difficulty.model_dump()}
+    return canonical_json(told) + "\n"
+
+
+def _estimated_sha256(question: Question) -> str:
+    """Return a hash over what an estimate rests on: the question as it is put, and which answer is right."""
+    return sha256_of_text(canonical_json([asked_sha256([question]), question.reference]))
+
+
+def _readable(folder: Path, benchmark: Benchmark) -> ImageOf:
+    """Return what gives an image, and raises UserError where it cannot be read."""
+    asking = {name: question.id for question in reversed(benchmark.questions) for name in question.images}
+
+    def image(name: str) -> NDArray[np.uint8]:
+        try:
+            return benchmark.image(name)
+        except BadItem as bad:
+            raise UserError(
+                f"{folder / name}: image of question `{asking[name]}` cannot be read: {bad}; make the questions anew, "
+                "or leave this one out"
+            ) from None
+
+    return image
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
+    """Return the lines of a file as the reader of its questions takes them. Raises BadItem where one is no object."""
+    rows = []
+    for number, row in enumerate(READERS[file.suffix](file, ()), start=1):
+        if isinstance(row, BadItem):
+            raise BadItem(f"line {number} {row}")
+        rows.append(row)
+    return rows
 
 
-def _difficulty(file: Path) -> dict[str, Difficulty]:
-    """Return id -> estimate; none where no model was asked. Raises UserError where the file cannot be read."""
+def _difficulty(file: Path, questions: Sequence[Question]) -> dict[str, Difficulty]:
+    """Return id -> estimate, of the questions that were the same when it was made.
+
+    Nothing where no model was asked. Raises UserError where the file cannot be read.
+    """
     if not file.is_file():
         return {}
+    now = {question.id: _estimated_sha256(question) for question in questions}
+    found = {}
     try:
-        rows = _rows(file)
-        return {row.pop("id"): load_settings(Difficulty, row, str(file)) for row in rows}
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        for row in _rows(file):
+            id, then = str(row.pop("id")), row.pop("question_sha256", None)
+            difficulty = load_settings(Difficulty, row, f"{file}: {id}")
+            if id in now and then == now[id]:
+                found[id] = difficulty
+    except (BadItem, OSError, LookupError) as error:
         raise UserError(f"{file}: cannot be read: {error!r}; run `gmai reason difficulty` again") from None
+    return found

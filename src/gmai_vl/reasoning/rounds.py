@@ -31,7 +31,7 @@ from gmai_vl.foundation import (
 from gmai_vl.reasoning.base import Base
 from gmai_vl.reasoning.difficulty import estimate_difficulty, spread
 from gmai_vl.reasoning.grpo import Bounds, GrpoRecipe, GrpoSettings, grpo
-from gmai_vl.reasoning.grpo.run import FINAL, RUN
+from gmai_vl.reasoning.grpo.claim import FINAL, RUN
 from gmai_vl.reasoning.grpo.telemetry import LOG
 from gmai_vl.reasoning.items import read_items, side_file
 from gmai_vl.reasoning.sft import SftRecipe, SftSettings, sft

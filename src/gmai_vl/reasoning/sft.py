@@ -12,6 +12,7 @@ from gmai_vl.reasoning.base import Base
 from gmai_vl.reasoning.synthesis import traces_corpus
 from gmai_vl.training import train
 from gmai_vl.training.recipe import Lora, Part, TrainRecipe
+from gmai_vl.training.run import check_free
 
 CORPUS = "corpus"
 """Folder of the traces as a corpus, below the output folder of the recipe; the training lies in `run` beside it."""
@@ -70,13 +71,20 @@ def sft(recipe: SftRecipe, *, base: Path, overwrite: bool = False, resume: bool 
     """Make a corpus of the traces, train on it, and return the checkpoint, OUT/run/final.
 
     Paths of the recipe are relative to `base`. Raises UserError where traces or questions cannot be used, and what
-    `train` raises.
+    `train` raises. Where traces or OUT are refused, an earlier corpus stays beside its training.
     """
-    out = (base / recipe.out).resolve()
+    traces, questions, out = ((base / path).resolve() for path in (recipe.traces, recipe.questions, recipe.out))
+    training = _training(recipe, base, out)
     if overwrite:
+        check_free(training, base=out, overwrite=overwrite, resume=resume)
+        fresh = out / f".{CORPUS}.tmp"
+        shutil.rmtree(fresh, ignore_errors=True)
+        traces_corpus(traces, questions, fresh)
         shutil.rmtree(out / CORPUS, ignore_errors=True)
-    traces_corpus((base / recipe.traces).resolve(), (base / recipe.questions).resolve(), out / CORPUS)
-    return train(_training(recipe, base, out), base=out, overwrite=overwrite, resume=resume)
+        fresh.rename(out / CORPUS)
+    else:
+        traces_corpus(traces, questions, out / CORPUS)
+    return train(training, base=out, overwrite=overwrite, resume=resume)
 
 
 def _training(recipe: SftRecipe, base: Path, out: Path) -> TrainRecipe:

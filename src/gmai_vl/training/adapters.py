@@ -7,6 +7,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 
+from gmai_vl.foundation import UserError
 from gmai_vl.model import parts
 from gmai_vl.training.recipe import Lora, Part
 
@@ -17,14 +18,16 @@ _BASE, _A, _B = ".base_layer.", ".lora_A.default.", ".lora_B.default."
 def add_adapters(model: LlavaForConditionalGeneration, lora: Lora, *, seed: int) -> None:
     """Put adapters beside every linear layer of the parts that `lora` names, but not beside the output head.
 
-    They begin as no change: A is random, by `seed`, B is zero (Hu et al., arXiv 2106.09685, section 4.1).
+    They begin as no change: A is random, by `seed`, B is zero (Hu et al., arXiv 2106.09685, section 4.1). Raises
+    UserError where one of the parts has no linear layer, as EfficientNet has none: nothing of it would learn.
     """
-    adapted = {
-        id(module)
-        for part in lora.parts
-        for module in parts(model)[part].modules()
-        if isinstance(module, nn.Linear) and module is not model.lm_head
-    }
+    adapted: set[int] = set()
+    for part in lora.parts:
+        linear = {id(module) for module in parts(model)[part].modules() if isinstance(module, nn.Linear)}
+        linear.discard(id(model.lm_head))
+        if not linear:
+            raise UserError(f"lora.parts: `{part}` of this model has no linear layers to adapt; take it out of `lora`")
+        adapted |= linear
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,

@@ -8,6 +8,7 @@ from typing import Any
 
 from gmai_vl.corpus import Corpus
 from gmai_vl.foundation import UserError, write_json
+from gmai_vl.training.outputs import is_begun
 from gmai_vl.training.precision import Precision
 from gmai_vl.training.recipe import TrainRecipe
 from gmai_vl.training.state import latest
@@ -55,7 +56,7 @@ def find_start(out: Path, recipe: TrainRecipe, description: Mapping[str, Any]) -
 
     Raises UserError, naming what differs, if it is another training than `description` describes.
     """
-    if not out.is_dir() or not any(out.iterdir()):
+    if not is_begun(out):
         return Start()
     try:
         earlier = json.loads((out / RUN).read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from gmai_vl.corpus import Corpus
-from gmai_vl.foundation import UserError, is_inside, say
+from gmai_vl.foundation import UserError, say
 from gmai_vl.model import ModelSettings, Vlm, backbone_records, build_model, new_conversations, outline, save_model
 from gmai_vl.training.adapters import add_adapters, merged
 from gmai_vl.training.checkpoint import model_card, provenance, stage_record
@@ -23,6 +23,7 @@ from gmai_vl.training.leak_check import check_leaks
 from gmai_vl.training.loop import Run, run_stage
 from gmai_vl.training.memory import keep_freed_memory
 from gmai_vl.training.mixture import Mixture, training_mixture, validation_mixture
+from gmai_vl.training.outputs import check_out, remove_earlier
 from gmai_vl.training.precision import Precision, resolve_precision
 from gmai_vl.training.ranks import Ranks, start_ranks, wait_for_all
 from gmai_vl.training.recipe import RESERVED_NAMES, Stage, TrainRecipe
@@ -48,10 +49,17 @@ def train(recipe: TrainRecipe, *, base: Path, overwrite: bool = False, resume: b
         return _train(recipe, ranks, base, overwrite=overwrite, resume=resume)
 
 
+def check_free(recipe: TrainRecipe, *, base: Path, overwrite: bool, resume: bool) -> None:
+    """Raise UserError where `train` may not write to OUT; nothing is changed."""
+    init = placed(recipe.model, base).init
+    needs = {"the checkpoint of `model.init`": Path(init)} if init else {}
+    check_out((base / recipe.out).resolve(), needs, _of_a_run, overwrite=overwrite, resume=resume)
+
+
 def _train(recipe: TrainRecipe, ranks: Ranks, base: Path, *, overwrite: bool, resume: bool) -> Path:
+    check_free(recipe, base=base, overwrite=overwrite, resume=resume)
     out = (base / recipe.out).resolve()
     settings = placed(recipe.model, base)
-    _check_free(out, settings, overwrite=overwrite, resume=resume)
     names = dict.fromkeys(part.corpus for stage in recipe.stages for part in stage.mixture)
     corpora = {name: Corpus((base / name).resolve()) for name in names}
     precision = resolve_precision(recipe.precision, ranks.device)
@@ -204,7 +212,7 @@ def _stores(corpora: Mapping[str, Corpus], vlm: Vlm, ranks: Ranks) -> dict[str, 
 def _prepare(out: Path, recipe: TrainRecipe, start: Start, description: Mapping[str, Any], *, resume: bool) -> None:
     """Bring `out` to where the training begins or goes on."""
     if not resume:
-        _remove_earlier_run(out)
+        remove_earlier(out, _of_a_run)
     out.mkdir(parents=True, exist_ok=True)
     if not (out / RUN).exists():
         write_description(out, description)
@@ -237,34 +245,6 @@ def _link(link: Path, target: str) -> Path:
     return temporary.replace(link)
 
 
-def _check_free(out: Path, settings: ModelSettings, *, overwrite: bool, resume: bool) -> None:
-    if overwrite and resume:
-        raise UserError("--overwrite and --resume: give one of them, to begin anew or to go on")
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise UserError(f"{out}: is a file; give a folder as `out`")
-    if settings.init and is_inside(Path(settings.init), out):
-        raise UserError(f"{out}: holds the checkpoint of `model.init`; give another `out`")
-    foreign = sorted(entry.name for entry in out.iterdir() if not _of_a_run(entry))
-    if foreign:
-        raise UserError(f"{out}: holds {foreign[0]}, which no training wrote; give an empty or new folder as `out`")
-    if any(out.iterdir()) and not (overwrite or resume):
-        raise UserError(
-            f"{out}: holds an earlier training; go on with --resume, remove it with --overwrite, or give another `out`"
-        )
-
-
-def _remove_earlier_run(out: Path) -> None:
-    for entry in out.iterdir() if out.is_dir() else ():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
-
-
 def _of_a_run(entry: Path) -> bool:
-    """Say whether a training wrote `entry`: a log, the link, a checkpoint with its provenance, or half of one."""
-    if entry.name.startswith(".") and entry.suffix in (".tmp", ".old"):
-        return True
+    """Say whether a training wrote `entry`: a log, the link, or a checkpoint with its provenance."""
     return entry.name in RESERVED_NAMES or (entry / "provenance.json").is_file()

@@ -12,7 +12,7 @@ that repeats itself, and unparsed.
 *Multiple choice*, in this order:
 1. What follows the last self-correction ("no, wait", 不对) counts alone.
 2. The response is one letter of the options in any dress (`b`, `(B)`, `**B.**`, `Ｂ。`), or one option text, word by
-   word.
+   word, with the signs of its numbers (`<5` is not `≤5`, `≤5` is `<=5`).
 3. What follows a cue ("the answer is", "I choose", "that leaves", 答案是, 选), a letter at the very start that nothing
    is said about, a lone letter as the last line. They must agree. "final answer" outranks other cues. A cue that is
    doubted or denied ("not sure whether the answer is ...") is none. Without any: a list of verdicts, an option a line,

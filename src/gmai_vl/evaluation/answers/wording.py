@@ -176,9 +176,17 @@ def only_disclaims(text: str) -> bool:
     return refuses(text) and not refuses(_DISCLAIMER.sub(" ", text))
 
 
+_SIGNS = str.maketrans({"≤": "<=", "≦": "<=", "⩽": "<=", "≥": ">=", "≧": ">=", "⩾": ">=", "−": "-"})
+"""Signs that are written in several ways."""
+
+
 def words(text: str) -> str:
-    """Return the normalised words of `text`: lower case, no punctuation, no English articles, single blanks."""
+    """Return the normalised words of `text`: lower case, no punctuation, no English articles, single blanks.
+
+    Signs stay that make another value of a number, or its opposite.
+    """
     text = re.sub(
         r"\b(?:a|an|the)\s+(?=\w)", "", plain(text).lower()
     )  # before the dots go: the letter of "A. MRI" is no article
-    return " ".join(re.sub(r"(?<!\d)[.,]|[.,](?!\d)|[^\w\s.,%<>=+-]|_", " ", text).split())
+    text = re.sub(r"([<>≠±]|[<>]=)\s+(?=\d)", r"\1", text.translate(_SIGNS))
+    return " ".join(re.sub(r"(?<!\d)[.,]|[.,](?!\d)|[^\w\s.,%<>=≠±↑↓+-]|_", " ", text).split())

@@ -25,7 +25,8 @@ def of_difficulty(
 ) -> list[Question]:
     """Return the questions whose share of right tries is within `bounds`, both included; all where there are none.
 
-    Raises UserError where a question has no estimate by the model of that hash, or none is within.
+    Raises UserError where a question has no estimate by the model of that hash, or none is within. An estimate of the
+    question in other words, by another prompt too, is none (`read_items`).
     """
     if bounds is None:
         return list(questions)
@@ -34,8 +35,8 @@ def of_difficulty(
         difficulty = about[question.id].difficulty
         if difficulty is None or difficulty.model_sha256 != model_sha256:
             raise UserError(
-                f"difficulty: `{question.id}` has no estimate by the model that the training begins with; run "
-                "`gmai reason difficulty` with it first"
+                f"difficulty: `{question.id}` has no estimate by the model that the training begins with, asked as it "
+                "is now; run `gmai reason difficulty` with this model and the recipe's `prompt` first"
             )
         if bounds[0] <= difficulty.accuracy <= bounds[1]:
             kept.append(question)

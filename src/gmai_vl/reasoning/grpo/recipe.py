@@ -23,6 +23,9 @@ from gmai_vl.reasoning.base import Base
 from gmai_vl.reasoning.rewards import Weights
 from gmai_vl.training.recipe import Lora, Part
 
+CONTENT = ("accuracy", "grounding", "facts")
+"""Parts of a reward that are about what is said, and not about how."""
+
 
 class Every(Settings):
     """How often greedy answers to unseen questions are judged."""
@@ -91,14 +94,12 @@ class GrpoSettings(Settings):
     max_steps: PositiveInt
     """Optimizer steps."""
 
-    clip: PositiveFloat = 0.2
-    """How far a token's probability may move before its gain counts no more."""
-
     kl: NonNegativeFloat = 0.0
     """Weight of the divergence from the base model; above 0 a second copy of it is held in memory."""
 
     micro_batch: PositiveInt = 8
-    """Answers that go through the model at once; as many as memory holds."""
+    """Most answers that go through the model at once; as many as memory holds. The largest number up to it is taken
+    that divides the answers of a step."""
 
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     validation: Every | None = None
@@ -120,10 +121,25 @@ class GrpoSettings(Settings):
             raise ValueError("`lora` names a part that does not learn; name it in `train`, or take it out of `lora`")
         return self
 
+    @model_validator(mode="after")
+    def _something_is_not_settled(self) -> Self:
+        if self.drop_settled and not any(getattr(self.rewards, part) for part in CONTENT):
+            raise ValueError(
+                f"`drop_settled` leaves out every group where none of {', '.join(CONTENT)} has a weight: nothing would "
+                "be learnt; give one of them a weight in `rewards`, or set `drop_settled` to false"
+            )
+        return self
+
     @property
     def answers_per_step(self) -> int:
         """Answers that an optimizer step rests on."""
         return self.group * self.questions_per_step
+
+    @property
+    def answers_at_once(self) -> int:
+        """Answers that go through the model at once: all pieces of a step are of one size."""
+        most = min(self.micro_batch, self.answers_per_step)
+        return next(size for size in range(most, 0, -1) if self.answers_per_step % size == 0)
 
 
 class GrpoRecipe(GrpoSettings):

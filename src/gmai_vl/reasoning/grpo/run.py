@@ -1,10 +1,10 @@
 """A reinforcement learning from recipe to checkpoint, that goes on after it was stopped."""
 
-import json
 import math
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,20 @@ from trl import GRPOConfig
 
 from gmai_vl import __version__
 from gmai_vl.evaluation import Question, checkpoint_sha256, choose, judge
-from gmai_vl.foundation import UserError, canonical_json, code_identity, say, sha256_of_text, write_json
+from gmai_vl.foundation import UserError, code_identity, say
 from gmai_vl.model import Request, Vlm, load_model, respond, rows_at_once, save_model, set_trainable
 from gmai_vl.model.vlm import quiet_loading
 from gmai_vl.reasoning.cases import Cases, find_cases
+from gmai_vl.reasoning.grpo.checks import check_images, check_packages, check_shown, check_words
+from gmai_vl.reasoning.grpo.claim import FINAL, STATE, check_place, claim, goes_on, told_of
 from gmai_vl.reasoning.grpo.data import dataset_of, of_difficulty, with_shuffled_labels
 from gmai_vl.reasoning.grpo.recipe import GrpoRecipe
-from gmai_vl.reasoning.grpo.telemetry import Log, last_state
+from gmai_vl.reasoning.grpo.telemetry import Log, faults_of, last_state
 from gmai_vl.reasoning.grpo.trainer import RewardedAnswers, Trainer
 from gmai_vl.reasoning.items import Items, read_items
 from gmai_vl.reasoning.rewards import Rewarded, format_reward, reward
 from gmai_vl.training.adapters import add_adapters, freeze_all_but_adapters, merged
 from gmai_vl.training.precision import resolve_precision
-
-RUN, STATE, FINAL = "run.json", "state", "final"
-"""What stands in the output folder, beside log.jsonl."""
 
 
 def grpo(recipe: GrpoRecipe, *, base: Path, overwrite: bool = False, resume: bool = False) -> Path:
@@ -37,31 +36,42 @@ def grpo(recipe: GrpoRecipe, *, base: Path, overwrite: bool = False, resume: boo
 
     Paths of the recipe are relative to `base`. OUT/state/ is what `resume` goes on from, OUT/log.jsonl tells how it
     went. Raises UserError if the model or the questions cannot be used, or OUT holds anything that is neither to be
-    removed (`overwrite`) nor to go on with (`resume`).
+    removed (`overwrite`) nor to go on with (`resume`); then nothing was written or removed.
     """
     out, init, folder = ((base / path).resolve() for path in (recipe.out, recipe.model.init, recipe.questions))
+    check_place(out, init, folder, overwrite=overwrite, resume=resume)
+    model_sha256 = checkpoint_sha256(init)
     items = read_items(folder, "train", recipe.prompt)
+    questions = of_difficulty(items.questions, items.about, recipe.difficulty, model_sha256)
+    if recipe.shuffle_labels:
+        questions = with_shuffled_labels(questions, recipe.seed)
     cases = find_cases(folder, items.about if recipe.rewards.facts else {})
-    told = _told(recipe, init, folder, items, cases)
-    _claim(out, told, overwrite=overwrite, resume=resume)
-    if (out / FINAL).is_dir():
+    told = told_of(recipe, model_sha256, folder, questions, cases)
+    resumed = resume and goes_on(out, told)
+    if resumed and (out / FINAL).is_dir():
         say(f"{recipe.name}: is finished, there is nothing to resume")
         return out / FINAL
 
-    questions = of_difficulty(items.questions, items.about, recipe.difficulty, told["model_sha256"])
-    if recipe.shuffle_labels:
-        questions = with_shuffled_labels(questions, recipe.seed)
     if len(questions) < recipe.questions_per_step:
         raise UserError(f"questions_per_step: {recipe.questions_per_step} of {len(questions)} questions; lower it")
+    check_packages(recipe)
+    check_shown(questions)
     known = _known(recipe, questions, cases)
+    unseen = _unseen(recipe, folder)
+    for asked in (replace(items, questions=tuple(questions)), *([unseen] if unseen else ())):
+        check_images(asked)
     vlm = _model(recipe, init)
+    check_words(questions, vlm.processor)
+    arguments = _arguments(recipe, out)
+    # Only now: what is refused above leaves the folder, and an earlier run in it, as they were.
+    if not resumed:
+        claim(out, told)
     rewarded = RewardedAnswers(questions, partial(_judged, recipe, cases))
     say(f"{recipe.name}: {len(questions)} questions, {recipe.answers_per_step} answers a step")
-    unseen = read_items(folder, "val", recipe.prompt) if recipe.validation else None
     with quiet_loading(), Log(out, vlm, partial(_validated, vlm, recipe, unseen)) as log:
         trainer = Trainer(
             vlm,
-            args=_arguments(recipe, out),
+            args=arguments,
             train_dataset=dataset_of(questions, items.image, vlm.processor),
             rewarded=rewarded,
             drop_settled=recipe.drop_settled,
@@ -72,50 +82,15 @@ def grpo(recipe: GrpoRecipe, *, base: Path, overwrite: bool = False, resume: boo
         state = last_state(out / STATE)
         log.begin(0 if state is None else int(state.name.rpartition("-")[2]))
         trainer.train(resume_from_checkpoint=None if state is None else str(state))
-        return _save(recipe, vlm, base, told | known, rewarded)
+        return _save(recipe, vlm, base, told | known)
 
 
-def _told(recipe: GrpoRecipe, init: Path, questions: Path, items: Items, cases: Cases) -> dict[str, Any]:
-    """Return what makes a run this one and no other."""
-    asked = [[question.id, question.stem, question.options, question.answer] for question in items.questions]
-    return {
-        "recipe": recipe.model_dump(mode="json", exclude={"state"}),
-        "model_sha256": checkpoint_sha256(init),
-        "questions_sha256": _fingerprint(questions) or sha256_of_text(canonical_json(asked)),
-        # A corpus that went or came while the run was stopped would change what answers earn.
-        **({"cases_sha256": cases.sha256} if recipe.rewards.facts else {}),
-    }
-
-
-def _fingerprint(questions: Path) -> str | None:
-    """Return the fingerprint of a folder of questions; None for one that was made by hand."""
-    manifest = questions / "manifest.json"
-    if not manifest.is_file():
+def _unseen(recipe: GrpoRecipe, folder: Path) -> Items | None:
+    """Return the questions of a validation, the same ones every time; None where there is none."""
+    if recipe.validation is None:
         return None
-    try:
-        return str(json.loads(manifest.read_text(encoding="utf-8"))["fingerprint"])
-    except (ValueError, LookupError, TypeError) as error:
-        raise UserError(f"{manifest}: cannot be read: {error!r}; build the questions anew") from None
-
-
-def _claim(out: Path, told: Mapping[str, Any], *, overwrite: bool, resume: bool) -> None:
-    """Make the output folder this run's. Raises UserError where it is another's, or is not to be gone on with."""
-    if overwrite:
-        shutil.rmtree(out, ignore_errors=True)
-    held = out / RUN
-    if not held.is_file():
-        if out.is_dir() and any(out.iterdir()):
-            raise UserError(f"{out}: holds other things; give another `out`, or --overwrite")
-        write_json(held, dict(told))
-        return
-    if not resume:
-        raise UserError(f"{out}: holds a run; --resume goes on with it, --overwrite begins anew")
-    try:
-        before = json.loads(held.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{held}: cannot be read: {error}; --overwrite begins anew") from None
-    if other := sorted(key for key in told if before.get(key) != told[key]):
-        raise UserError(f"{out}: was begun with another {' and '.join(other)}; --overwrite begins anew")
+    items = read_items(folder, "val", recipe.prompt)
+    return replace(items, questions=tuple(choose(items.questions, recipe.validation.questions, recipe.seed)))
 
 
 def _model(recipe: GrpoRecipe, init: Path) -> Vlm:
@@ -153,7 +128,7 @@ def _validated(vlm: Vlm, recipe: GrpoRecipe, unseen: Items | None, step: int) ->
     every = recipe.validation
     if every is None or unseen is None or (step % every.every and step != recipe.max_steps):
         return None
-    questions = choose(unseen.questions, every.questions, recipe.seed)
+    questions = unseen.questions
     requests = [Request(asked.turns, tuple(unseen.image(name) for name in asked.images)) for asked in questions]
     answers = respond(vlm, requests, max_new_tokens=recipe.max_new_tokens, batch_size=rows_at_once(vlm))
     responses = {question.id: answer.text for question, answer in zip(questions, answers, strict=True)}
@@ -169,7 +144,6 @@ def _validated(vlm: Vlm, recipe: GrpoRecipe, unseen: Items | None, step: int) ->
 def _arguments(recipe: GrpoRecipe, out: Path) -> GRPOConfig:
     """Return the recipe in TRL's words: one step for each batch of answers, one mean over all their tokens."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    size = math.gcd(recipe.answers_per_step, recipe.micro_batch)
     return GRPOConfig(
         output_dir=str(out / STATE),
         seed=recipe.seed,
@@ -177,14 +151,13 @@ def _arguments(recipe: GrpoRecipe, out: Path) -> GRPOConfig:
         learning_rate=recipe.learning_rate,
         lr_scheduler_type="constant_with_warmup",
         warmup_steps=math.ceil(recipe.warmup_ratio * recipe.max_steps),
-        per_device_train_batch_size=size,
-        gradient_accumulation_steps=recipe.answers_per_step // size,
+        per_device_train_batch_size=recipe.answers_at_once,
+        gradient_accumulation_steps=recipe.answers_per_step // recipe.answers_at_once,
         num_generations=recipe.group,
         max_completion_length=recipe.max_new_tokens,
         temperature=recipe.temperature,
         top_p=recipe.top_p,
         beta=recipe.kl,
-        epsilon=recipe.clip,
         loss_type="dapo",
         bf16=resolve_precision(recipe.precision, device) == "bf16",
         use_cpu=device.type == "cpu",
@@ -203,7 +176,7 @@ def _arguments(recipe: GrpoRecipe, out: Path) -> GRPOConfig:
     )
 
 
-def _save(recipe: GrpoRecipe, vlm: Vlm, base: Path, told: Mapping[str, Any], rewarded: RewardedAnswers) -> Path:
+def _save(recipe: GrpoRecipe, vlm: Vlm, base: Path, told: Mapping[str, Any]) -> Path:
     """Write OUT/final, and remove what a run only goes on from."""
     out, init, questions = ((base / path).resolve() for path in (recipe.out, recipe.model.init, recipe.questions))
     weights = dict(vlm.model.state_dict())
@@ -214,8 +187,8 @@ def _save(recipe: GrpoRecipe, vlm: Vlm, base: Path, told: Mapping[str, Any], rew
         "stage": "grpo",
         "stages": [],
         **told,
-        "questions": [{"path": str(questions), "fingerprint": told["questions_sha256"]}],
-        "faults": dict(rewarded.faults),
+        "questions": [{"path": str(questions), "fingerprint": told["questions_fingerprint"]}],
+        "faults": faults_of(out),
         "origin": {"init": str(init)},
         "use": "research use only, not for diagnosis",
     }

@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Self
@@ -16,6 +17,9 @@ from gmai_vl.model import Vlm
 from gmai_vl.training.memory import peak_memory
 
 LOG = "log.jsonl"
+
+FAULT = "fault_"
+"""Before the name of what a part of the reward raised."""
 
 MIB = 2**20
 
@@ -33,7 +37,7 @@ _NAMES = {
     "settled_groups": "settled_groups",
     "faults": "faults",
 }
-"""TRL's name of a number -> ours; those of rewards and hacks keep theirs."""
+"""TRL's name of a number -> ours; those of rewards, hacks and faults keep theirs."""
 
 
 class Log(TrainerCallback):
@@ -87,7 +91,7 @@ class Log(TrainerCallback):
 
 
 def _is_ours(name: str) -> bool:
-    return name.startswith(("reward_", "hack_"))
+    return name.startswith(("reward_", "hack_", FAULT))
 
 
 def _lines(file: Path) -> list[str]:
@@ -95,6 +99,15 @@ def _lines(file: Path) -> list[str]:
     if not file.is_file():
         return []
     return [line for line in file.read_text(encoding="utf-8").split("\n")[:-1] if line]
+
+
+def faults_of(out: Path) -> dict[str, int]:
+    """Return what the parts of the reward raised in a whole run, also one that was stopped, as its log tells."""
+    faults: Counter[str] = Counter()
+    for line in _lines(out / LOG):
+        told = json.loads(line).items()
+        faults.update({name.removeprefix(FAULT): round(number) for name, number in told if name.startswith(FAULT)})
+    return dict(faults)
 
 
 def last_state(folder: Path) -> Path | None:

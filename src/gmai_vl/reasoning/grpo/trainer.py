@@ -20,14 +20,13 @@ from gmai_vl.evaluation import Question
 from gmai_vl.model import Sampling, Vlm, rows_at_once
 from gmai_vl.model.asked import Prompt, answering, image_features
 from gmai_vl.model.generate import say
+from gmai_vl.reasoning.grpo.recipe import CONTENT
+from gmai_vl.reasoning.grpo.telemetry import FAULT
 from gmai_vl.reasoning.rewards import Rewarded, count_hacks
 from gmai_vl.records import pixel_sha256
 
 WEIGHTS = "weights.safetensors"
 """Name of the file in a state."""
-
-CONTENT = ("accuracy", "grounding", "facts")
-"""Parts of a reward that are about what is said, and not about how."""
 
 Judge = Callable[[Question, str], Rewarded]
 
@@ -42,8 +41,6 @@ class RewardedAnswers:
         self._questions, self._judge = questions, judge
         self.last: list[Rewarded] = []
         """Of the answers that were judged last."""
-        self.faults: Counter[str] = Counter()
-        """What the parts of the reward raised, in the whole run."""
 
     def __call__(
         self,
@@ -62,8 +59,9 @@ class RewardedAnswers:
         for sign, number in count_hacks(asked, said).items():
             log_metric(f"hack_{sign}", number / len(said))
         faults = Counter(fault for each in self.last for fault in each.faults)
-        self.faults += faults
         log_metric("faults", faults.total())
+        for fault, number in faults.items():
+            log_metric(f"{FAULT}{fault}", number)
         return [each.total for each in self.last]
 
 

@@ -18,7 +18,7 @@ from gmai_vl.foundation import (
     sha256_of_text,
     write_json,
 )
-from gmai_vl.reasoning.items import SIDES, Side, side_file
+from gmai_vl.reasoning.items import OF_ESTIMATES, SIDES, Side, side_file
 from gmai_vl.reasoning.questions.item import Item
 from gmai_vl.reasoning.questions.r10k import RL_FILE, Record, rl_entry
 from gmai_vl.records import pixel_sha256
@@ -121,16 +121,20 @@ def encoded(item: Item, target: Path) -> None:
 
 
 def check_out(out: Path, sources: Sequence[Path], *, may_hold_out: bool = False) -> None:
-    """Refuse a folder that is in the way: one with anything else in it, or about what is read or, if corpora, in it."""
+    """Refuse a folder that is in the way: one with anything else in it, or about what is read or, if corpora, in it.
+
+    Estimates of difficulty may be there: they are replaced with the questions that they were made of.
+    """
     for source in sources:
         if is_inside(source, out) or (not may_hold_out and is_inside(out, source)):
             raise UserError(f"{out}: lies about {source} or in it; give another --out")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; give a folder")
-    there = {path.name for path in out.iterdir()} if out.exists() else set()
-    known = {MANIFEST, LEFT_OUT, IMAGES, RL_FILE, *(side_file(out, side).name for side in SIDES)}
-    if there and (there - known or _form_of(out / MANIFEST) != FORM):
-        stranger = min(there - known, default=min(there))
+    there = set(out.iterdir()) if out.exists() else set()
+    known = (MANIFEST, LEFT_OUT, IMAGES, RL_FILE, *(side_file(out, side).name for side in SIDES), *OF_ESTIMATES)
+    strangers = {path for path in there if not any(path.match(pattern) for pattern in known)}
+    if there and (strangers or _form_of(out / MANIFEST) != FORM):
+        stranger = min(strangers or there).name
         raise UserError(f"{out}: holds `{stranger}`, which no folder of questions has; give a new or an empty folder")
 
 

@@ -7,7 +7,7 @@ With `usual` 4 and `longest` 8, in words of English and characters of Chinese al
 | `one`, `one two three four`, `右肺可见` | 1 |
 | six words, six characters | 0.5 |
 | eight words or more | 0 |
-| nothing, white space, a line of dots, or no answer after it | 0 |
+| nothing, white space, marks or control characters alone, or no answer after it | 0 |
 """
 
 import re
@@ -21,6 +21,8 @@ USUAL, LONGEST = 300, 600
 # A very long word counts as several and a row of marks as words, or either would be a thought without end for nothing.
 _UNIT = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]{1,30}|[^\w\s]{10}")
 
+_WORD = re.compile(r"[^\W_]")
+
 
 def length_reward(question: Question, response: str, usual: int = USUAL, longest: int = LONGEST) -> float:
     """Return 1 for a thought of up to `usual` words, then less in a straight line, 0 from `longest` on or for none.
@@ -30,8 +32,9 @@ def length_reward(question: Question, response: str, usual: int = USUAL, longest
     if not 0 < usual < longest:
         raise ValueError(f"usual {usual} and longest {longest}: must be above 0, and the second the greater")
     parts = parts_of(response)
-    said = len(units(parts[0])) if parts else 0
-    return min(1.0, max(0.0, (longest - said) / (longest - usual))) if said else 0.0
+    if parts is None or not _WORD.search(parts[0]):
+        return 0.0
+    return min(1.0, max(0.0, (longest - len(units(parts[0]))) / (longest - usual)))
 
 
 def units(text: str) -> list[str]:

@@ -6,13 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gmai_vl.evaluation import choose
-from gmai_vl.evaluation.benchmarks.benchmark import ImageOf
-from gmai_vl.foundation import BadItem, UserError, canonical_json, is_inside, sha256_of_text, write_json
-from gmai_vl.reasoning.items import Items, read_items
+from gmai_vl.foundation import UserError, is_inside, write_json
+from gmai_vl.reasoning.items import asked_sha256, read_items
 from gmai_vl.reasoning.synthesis.answers import latest, open_answers, read_answers
 from gmai_vl.reasoning.synthesis.judging import judge_answers
 from gmai_vl.reasoning.synthesis.recipe import SynthesisRecipe
@@ -49,7 +45,7 @@ def synthesize(recipe: SynthesisRecipe, *, base: Path, ask: bool = True) -> Synt
         raise UserError(f"out: {out} lies about {folder} or in it; give another folder")
     items = read_items(folder, recipe.side, PROMPT)
     asked = {
-        "questions": _asked_sha256(items),
+        "questions": asked_sha256(items.questions),
         "side": recipe.side,
         "prompt": PROMPT,
         "temperature": recipe.temperature,
@@ -68,7 +64,7 @@ def synthesize(recipe: SynthesisRecipe, *, base: Path, ask: bool = True) -> Synt
         with open_answers(out / RAW) as kept:
             for left in _unfinished(out):
                 left.unlink(missing_ok=True)
-            teacher.ask(tries_of(questions, recipe.tries), _readable(folder, items), kept)
+            teacher.ask(tries_of(questions, recipe.tries), items.image, kept)
     else:
         identity = asked | {"teacher": _before(out)["teacher"]}
         _claim(out, identity)
@@ -78,24 +74,6 @@ def synthesize(recipe: SynthesisRecipe, *, base: Path, ask: bool = True) -> Synt
     report = report_of(recipe, identity, questions, lines, answers, judged)
     write_traces(out, questions, judged, report)
     return Synthesis(out=out, report=report)
-
-
-def _readable(folder: Path, items: Items) -> ImageOf:
-    """Return what gives an image, and raises UserError where it cannot be read."""
-
-    def image(name: str) -> NDArray[np.uint8]:
-        try:
-            return items.image(name)
-        except BadItem as bad:
-            raise UserError(f"{folder / name}: cannot be read: {bad}; make the questions anew") from None
-
-    return image
-
-
-def _asked_sha256(items: Items) -> str:
-    """Return a hash over what is asked; not over the right answers, by which the same answers may be judged anew."""
-    told = [[question.id, question.text, question.images] for question in items.questions]
-    return sha256_of_text(canonical_json(told))
 
 
 def _check_out(out: Path) -> None:

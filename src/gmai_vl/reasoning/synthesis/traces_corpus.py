@@ -12,8 +12,9 @@ from gmai_vl.corpus.build import build_recipe
 from gmai_vl.corpus.recipe import DataRecipe
 from gmai_vl.evaluation import Question
 from gmai_vl.foundation import UserError, load_settings, sha256_of_text, write_text
-from gmai_vl.reasoning.items import Items, read_items
+from gmai_vl.reasoning.items import Items, asked_sha256, read_items
 from gmai_vl.reasoning.questions.manifest import strictest
+from gmai_vl.reasoning.rewards import accuracy_reward
 from gmai_vl.reasoning.synthesis.run import PROMPT, RUN
 from gmai_vl.reasoning.synthesis.traces import TRACES
 from gmai_vl.records import Turn
@@ -30,11 +31,17 @@ def traces_corpus(traces: Path, questions: Path, out: Path, *, workers: int = 1)
     """Build a corpus in `out` of the traces that `synthesize` wrote about a folder of questions; resumes by itself.
 
     Of traces of the side train a twentieth of the patients, with all that looks like their images, becomes the
-    validation side; of the side val all. No sample is for tests. Raises UserError where a trace names no question of
-    that folder or `out` has a corpus of other traces, and what `build` raises.
+    validation side; of the side val all. No sample is for tests. Raises UserError where the traces are about other
+    questions than those of that folder or give another answer, or `out` has a corpus of other traces, and what `build`
+    raises.
     """
-    side = _side_of(traces)
+    side, asked = _told_by(traces)
     items = read_items(questions, side, PROMPT)
+    if asked != asked_sha256(items.questions):
+        raise UserError(
+            f"{traces}: answers other questions than {questions} asks now, in words, options or letters; give the "
+            "folder that was asked, or synthesize anew"
+        )
     entries = _agreed(list(_entries(traces / TRACES, items, _licences(questions), side)))
     if not entries:
         raise UserError(f"{traces / TRACES}: holds no traces; ask a better teacher, or more often")
@@ -65,14 +72,16 @@ def traces_corpus(traces: Path, questions: Path, out: Path, *, workers: int = 1)
     return build_recipe(load_settings(DataRecipe, recipe, file), file, out, workers=workers)
 
 
-def _side_of(traces: Path) -> Literal["train", "val"]:
+def _told_by(traces: Path) -> tuple[Literal["train", "val"], str]:
+    """Return the side that the traces are of, and the hash of what was asked."""
     try:
-        side = json.loads((traces / RUN).read_text(encoding="utf-8"))["side"]
+        told = json.loads((traces / RUN).read_text(encoding="utf-8"))
+        side, asked = told["side"], str(told["questions"])
     except (OSError, ValueError, LookupError, TypeError):
         raise UserError(f"{traces}: holds no traces; `gmai reason synthesize` writes them") from None
     if side not in ("train", "val"):
         raise UserError(f"{traces}: has traces of the side {side!r}; only train and val are learnt from")
-    return "train" if side == "train" else "val"
+    return "train" if side == "train" else "val", asked
 
 
 def _entries(file: Path, items: Items, licences: Mapping[str, str], side: str) -> Iterator[dict[str, Any]]:
@@ -82,8 +91,14 @@ def _entries(file: Path, items: Items, licences: Mapping[str, str], side: str) -
         try:
             row = json.loads(line)
             question, thought, id = by_id[row["question"]], str(row["thought"]), str(row["id"])
+            said = str(row["answer"])
         except (ValueError, LookupError, TypeError):
             raise UserError(f"{file}:{number}: is no trace about a question of this folder") from None
+        if not accuracy_reward(question, f"<answer>{said}</answer>"):
+            raise UserError(
+                f"{file}:{number}: answers {said[:60]!r}, right is {question.reference}; run `gmai reason synthesize "
+                "--rejudge`, which judges by the questions as they are"
+            )
         yield _entry(question, thought, id, licences) | {"split": None if side == "train" else "val"}
 
 
