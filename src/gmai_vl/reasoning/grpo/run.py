@@ -75,7 +75,6 @@ def grpo(recipe: GrpoRecipe, *, base: Path, overwrite: bool = False, resume: boo
             train_dataset=dataset_of(questions, items.image, vlm.processor),
             rewarded=rewarded,
             drop_settled=recipe.drop_settled,
-            vision_learns="vision" in recipe.train,
             callbacks=[log],
         )
         trainer.remove_callback(PrinterCallback)

@@ -1,4 +1,4 @@
-"""TRL's GRPO with medical rewards and our generation, and with settled groups left out."""
+"""TRL's GRPO with medical rewards, a vision tower whose statistics stay, and settled groups left out."""
 
 # G groups of a step · A answers of one · B answers of all · P parts of a reward · T tokens of the longest answer
 
@@ -7,23 +7,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from safetensors.torch import load_model as load_weights
 from safetensors.torch import save_model as save_weights
 from torch import Tensor
 from trl import GRPOTrainer
 
 from gmai_vl.evaluation import Question
-from gmai_vl.model import Sampling, Vlm, rows_at_once
-from gmai_vl.model.asked import Prompt, answering, image_features
-from gmai_vl.model.generate import say
+from gmai_vl.model import Vlm
 from gmai_vl.reasoning.grpo.recipe import CONTENT
 from gmai_vl.reasoning.grpo.telemetry import FAULT
 from gmai_vl.reasoning.rewards import Rewarded, count_hacks
-from gmai_vl.records import pixel_sha256
 
 WEIGHTS = "weights.safetensors"
 """Name of the file in a state."""
@@ -68,13 +62,11 @@ class RewardedAnswers:
 class Trainer(GRPOTrainer):
     """GRPO on a LLaVA of ours."""
 
-    def __init__(
-        self, vlm: Vlm, *, rewarded: RewardedAnswers, drop_settled: bool, vision_learns: bool, **given: Any
-    ) -> None:
+    def __init__(self, vlm: Vlm, *, rewarded: RewardedAnswers, drop_settled: bool, **given: Any) -> None:
         """Take TRL's arguments, and whether settled groups are left out of the loss."""
         super().__init__(model=vlm.model, processing_class=vlm.processor, reward_funcs=rewarded, **given)
-        self._vlm, self._rewarded = vlm, rewarded
-        self._drop_settled, self._vision_learns = drop_settled, vision_learns
+        self._rewarded = rewarded
+        self._drop_settled = drop_settled
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         # Under the names that the model has in memory. transformers would write those of files, and find none of them
@@ -88,36 +80,10 @@ class Trainer(GRPOTrainer):
         load_weights(model, str(Path(resume_from_checkpoint) / WEIGHTS), strict=True)
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
-        if not self._vision_learns:
-            # A step puts the whole model into training, and batch norms of a frozen tower would go on counting.
-            self.accelerator.unwrap_model(self.model).model.vision_tower.eval()
+        # A step puts the whole model into training. Batch norms would then see other features than those that the
+        # answers were given by, and learn the mean of a group's one image, also in a tower that is frozen.
+        self.accelerator.unwrap_model(self.model).model.vision_tower.eval()
         return super()._prepare_inputs(generation_batch)
-
-    def _generate_single_turn(
-        self, prompt_ids: list[list[int]], images: list[list[Image.Image] | None] | None, *given: Any, **named: Any
-    ) -> tuple[list[list[int]], Any]:
-        """Return the tokens of an answer to each prompt, their end token among them.
-
-        A prompt is read once for its whole group, and a finished answer takes no further time. Seeds are drawn from
-        PyTorch's chance, which a state keeps, so that a run that goes on says what it would have said.
-        """
-        if self.use_vllm:
-            said: tuple[list[list[int]], Any] = super()._generate_single_turn(prompt_ids, images, *given, **named)
-            return said
-        seeds = torch.randint(2**53, (len(prompt_ids),)).tolist()
-        pixels: dict[str, NDArray[np.uint8]] = {}
-        prompts = []
-        for number, (ids, shown, seed) in enumerate(zip(prompt_ids, images or [None] * len(seeds), seeds, strict=True)):
-            arrays = [np.asarray(image) for image in shown or ()]
-            names = tuple(pixel_sha256(array) for array in arrays)
-            pixels |= zip(names, arrays, strict=True)
-            sampling = Sampling(temperature=self.temperature, top_p=self.top_p, seed=seed)
-            prompts.append(Prompt(number, ids, names, sampling))
-        size = rows_at_once(self._vlm)
-        with answering(self._vlm), self.accelerator.autocast():
-            features = image_features(self._vlm, pixels, size)
-            most = self.max_completion_length
-            return say(self._vlm, prompts, features, max_new_tokens=most, batch_size=size), None
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         scored: dict[str, Any] = super()._generate_and_score_completions(inputs)
