@@ -173,6 +173,13 @@ def test_an_image_that_cannot_be_read_ends_an_estimate_in_one_line(base, tmp_pat
         items.image("images/train-2.png")
 
 
+def test_an_image_that_cannot_be_read_ends_a_comparison_in_one_line(base, tmp_path):
+    write_side(tmp_path / "q", "test", 6, 0)
+    (tmp_path / "q/images/test-3.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"q/images/test-3.png: image of question `own-test-3` cannot be read: .*"):
+        reason("compare", base / "A", "--questions", tmp_path / "q", "--out", tmp_path / "out", "--max-new-tokens", 4)
+
+
 def test_an_estimate_that_was_killed_goes_on(base, tmp_path):
     code = """
 import os, signal, sys

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from gmai_vl.evaluation.answers.extraction import extract
 from gmai_vl.evaluation.baselines import majority_answers
-from gmai_vl.evaluation.benchmarks.benchmark import Benchmark
+from gmai_vl.evaluation.benchmarks.benchmark import Benchmark, readable
 from gmai_vl.evaluation.benchmarks.listed import prompt_of, read_benchmark
 from gmai_vl.evaluation.contamination import UNSEEING, contamination, write_contamination
 from gmai_vl.evaluation.likelihood import weigh
@@ -142,7 +142,8 @@ def _hand_in(name: str, benchmark: Benchmark, responses: Mapping[str, str], out:
 
 def _asked(asking: Asking, benchmark: Benchmark, identity: dict[str, Any], out: Path) -> dict[str, str]:
     """Return the answers: id -> response."""
-    questions, image, file = benchmark.questions, benchmark.image, out / PREDICTIONS
+    place = asking.data if asking.data.is_dir() else asking.data.parent
+    questions, image, file = benchmark.questions, readable(benchmark, place), out / PREDICTIONS
     if asking.model == MAJORITY:
         guesses = _majority(asking, benchmark)
         claim(out, identity | {"model": MAJORITY})

@@ -2,14 +2,15 @@
 
 # B requests of a batch · T tokens · D language width · V vocabulary
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from gmai_vl.foundation import stable_fraction
-from gmai_vl.model.asked import Opened, Prompt, Request, Sampling, answering, hidden, image_features, opened, prepare
+from gmai_vl.model.asked import Opened, Request, Sampling, answering, hidden, image_features, opened, prepare
 from gmai_vl.model.vlm import Vlm
 
 
@@ -43,27 +44,17 @@ def respond(vlm: Vlm, requests: Sequence[Request], *, max_new_tokens: int, batch
     with answering(vlm):
         prompts, pixels = prepare(vlm, requests)
         features = image_features(vlm, pixels, batch_size)
-        said = say(vlm, prompts, features, max_new_tokens=max_new_tokens, batch_size=batch_size)
-    answers = []
-    for tokens in said:
-        is_cut_off = tokens[-1:] != [tokenizer.eos_token_id]
-        text = tokenizer.decode(tokens, skip_special_tokens=True).strip()
-        answers.append(Answer(text, len(tokens) - (not is_cut_off), is_cut_off))
-    return answers
+        said: dict[int, list[int]] = {}
+        for batch in opened(vlm, prompts, features, batch_size):
+            tokens = _say(vlm, batch, max_new_tokens, stop=tokenizer.eos_token_id)
+            said |= zip((prompt.number for prompt in batch.prompts), tokens, strict=True)
+    return [_answer(tokenizer, said[number]) for number in range(len(requests))]
 
 
-def say(
-    vlm: Vlm, prompts: Sequence[Prompt], features: Mapping[str, Tensor], *, max_new_tokens: int, batch_size: int
-) -> list[list[int]]:
-    """Return the new tokens of every prompt in the order of their numbers 0, 1, ..., the end token among them.
-
-    `features` are those of `image_features`. To be called within `answering`.
-    """
-    said: dict[int, list[int]] = {}
-    for batch in opened(vlm, prompts, features, batch_size):
-        tokens = _say(vlm, batch, max_new_tokens, stop=vlm.processor.tokenizer.eos_token_id)
-        said |= zip((prompt.number for prompt in batch.prompts), tokens, strict=True)
-    return [said[number] for number in range(len(prompts))]
+def _answer(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> Answer:
+    is_cut_off = tokens[-1:] != [tokenizer.eos_token_id]
+    text = tokenizer.decode(tokens, skip_special_tokens=True).strip()
+    return Answer(text, len(tokens) - (not is_cut_off), is_cut_off)
 
 
 def _say(vlm: Vlm, batch: Opened, max_new_tokens: int, *, stop: int) -> list[list[int]]:

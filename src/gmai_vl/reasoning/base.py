@@ -1,4 +1,6 @@
-"""What a recipe of reasoning says of the model that it begins with."""
+"""What every recipe says that teaches a model to reason."""
+
+from pydantic import Field
 
 from gmai_vl.foundation import Settings
 
@@ -8,3 +10,16 @@ class Base(Settings):
 
     init: str
     """Folder of a checkpoint, relative to the recipe file."""
+
+
+class Teaching(Settings):
+    """Which model is taught by which questions, and where the result goes."""
+
+    name: str = Field(min_length=1)
+    out: str
+    """Folder to write, relative to the recipe file."""
+
+    seed: int = 0
+    model: Base
+    questions: str
+    """Folder that `gmai reason questions` wrote, relative to the recipe file."""

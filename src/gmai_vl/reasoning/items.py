@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveInt
 
 from gmai_vl.evaluation import Question
-from gmai_vl.evaluation.benchmarks.benchmark import Benchmark, ImageOf
+from gmai_vl.evaluation.benchmarks.benchmark import ImageOf, readable
 from gmai_vl.evaluation.benchmarks.own import read_own
 from gmai_vl.foundation import BadItem, Settings, UserError, canonical_json, load_settings, sha256_of_text
 from gmai_vl.sources.entries import READERS
@@ -97,7 +95,7 @@ def read_items(folder: Path, side: Side, prompt: str = "reason") -> Items:
     for question, row in zip(benchmark.questions, _rows(file), strict=True):
         known = load_settings(About, row.get("about") or {}, f"{file}: {question.id}")
         about[question.id] = known.model_copy(update={"difficulty": difficulty.get(question.id)})
-    return Items(questions=benchmark.questions, image=_readable(folder, benchmark), about=about)
+    return Items(questions=benchmark.questions, image=readable(benchmark, folder), about=about)
 
 
 def asked_sha256(questions: Sequence[Question]) -> str:
@@ -114,22 +112,6 @@ def difficulty_line(question: Question, difficulty: Difficulty) -> str:
 def _estimated_sha256(question: Question) -> str:
     """Return a hash over what an estimate rests on: the question as it is put, and which answer is right."""
     return sha256_of_text(canonical_json([asked_sha256([question]), question.reference]))
-
-
-def _readable(folder: Path, benchmark: Benchmark) -> ImageOf:
-    """Return what gives an image, and raises UserError where it cannot be read."""
-    asking = {name: question.id for question in reversed(benchmark.questions) for name in question.images}
-
-    def image(name: str) -> NDArray[np.uint8]:
-        try:
-            return benchmark.image(name)
-        except BadItem as bad:
-            raise UserError(
-                f"{folder / name}: image of question `{asking[name]}` cannot be read: {bad}; make the questions anew, "
-                "or leave this one out"
-            ) from None
-
-    return image
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:

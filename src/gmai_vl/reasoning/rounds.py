@@ -7,13 +7,12 @@ from there.
 
 import gc
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from gmai_vl.evaluation import checkpoint_sha256
 from gmai_vl.evaluation.remote import PREFIX
@@ -28,15 +27,16 @@ from gmai_vl.foundation import (
     write_json,
     write_text,
 )
-from gmai_vl.reasoning.base import Base
+from gmai_vl.reasoning.base import Base, Teaching
 from gmai_vl.reasoning.difficulty import estimate_difficulty, spread
 from gmai_vl.reasoning.grpo import Bounds, GrpoRecipe, GrpoSettings, grpo
-from gmai_vl.reasoning.grpo.claim import FINAL, RUN
+from gmai_vl.reasoning.grpo.claim import FINAL
 from gmai_vl.reasoning.grpo.telemetry import LOG
 from gmai_vl.reasoning.items import read_items, side_file
 from gmai_vl.reasoning.sft import SftRecipe, SftSettings, sft
 from gmai_vl.reasoning.synthesis import SynthesisRecipe, SynthesisSettings, synthesize
 from gmai_vl.reasoning.synthesis.traces import REPORT
+from gmai_vl.training.outputs import is_begun
 from gmai_vl.training.resume import differences
 
 ROUNDS, SUMMARY = "rounds.json", "summary.jsonl"
@@ -67,21 +67,12 @@ class Estimate(Settings):
     """Share of right answers of the questions that GRPO takes; None: all, the estimate is only told."""
 
 
-class RoundsRecipe(Settings):
-    """A whole iterative training. What a round sets itself (folders, models, seeds) stands in none of its steps."""
+class RoundsRecipe(Teaching):
+    """A whole iterative training. What a round sets itself (folders, models, seeds) stands in none of its steps.
 
-    name: str = Field(min_length=1)
-    out: str
-    """Folder to write, relative to the recipe file."""
-
-    seed: int = 0
-    """Of the first round; the second has the next number, so that the same questions are answered anew."""
-
-    model: Base
-    """What the first round begins with."""
-
-    questions: str
-    """Folder that `gmai reason questions` wrote, relative to the recipe file."""
+    The first round begins with `model` and `seed`; the second has the next number as its seed, so that the same
+    questions are answered anew.
+    """
 
     rounds: PositiveInt
     """More of them may be asked for later."""
@@ -212,8 +203,7 @@ def _claim(out: Path, told: Mapping[str, Any], *, resume: bool) -> None:
     """Make the output folder this run's. Raises UserError where it is another's, or is not to be gone on with."""
     held = out / ROUNDS
     if not held.is_file():
-        # A run that was killed before it had claimed its folder leaves the file that it had begun to write.
-        if out.exists() and (not out.is_dir() or any(not path.match(f".{ROUNDS}.*.tmp") for path in out.iterdir())):
+        if out.is_file() or is_begun(out):
             raise UserError(f"{out}: holds other things; give a new or an empty folder as `out`")
         write_json(held, dict(told))
         return
@@ -235,7 +225,6 @@ def _run(one: Round, recipe: RoundsRecipe, base: Path) -> Row:
         told = report["questions"]
         share = told["with_trace"] / told["all"]
         line["synthesis"] = {"teacher": report["asked"]["teacher"], **told, "yield": share}
-        _forget_unclaimed((base / one.sft.out).resolve() / "run")
         sft(one.sft, base=base, resume=True)
         line["sft"] = _model(one.learnt, base)
     if recipe.difficulty:
@@ -250,11 +239,9 @@ def _run(one: Round, recipe: RoundsRecipe, base: Path) -> Row:
         )
         line["difficulty"] = spread(estimates)
     if one.grpo:
-        out = (base / one.grpo.out).resolve()
-        _forget_unclaimed(out)
         grpo(one.grpo, base=base, resume=True)
         gc.collect()  # TRL's trainer holds itself in a cycle, and with it the memory of a model
-        line["grpo"] = course(_json_lines(out / LOG))
+        line["grpo"] = course(_json_lines((base / one.grpo.out).resolve() / LOG))
     return line | {"gives": _model(one.gives, base)}
 
 
@@ -279,12 +266,6 @@ def _synthesized(recipe: SynthesisRecipe, base: Path) -> Row:
         f"{file.parent}: none of {report['tries']['answered']} answers is kept{why}, so there is nothing to learn; "
         "give a better `teacher` or more `tries`, and another `out`"
     )
-
-
-def _forget_unclaimed(folder: Path) -> None:
-    """Remove what a step had begun to write when it was killed before it had said whose the folder is."""
-    if folder.is_dir() and not (folder / RUN).is_file():
-        shutil.rmtree(folder)
 
 
 def course(log: Sequence[Row]) -> Row:

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from gmai_vl.foundation import Settings, load_settings, overridden, read_yaml
-from gmai_vl.reasoning.base import Base
+from gmai_vl.reasoning.base import Teaching
 from gmai_vl.reasoning.synthesis import traces_corpus
 from gmai_vl.training import train
 from gmai_vl.training.recipe import Lora, Part, TrainRecipe
@@ -43,20 +43,11 @@ class SftSettings(Settings):
         return self
 
 
-class SftRecipe(SftSettings):
-    """A supervised training on traces."""
+class SftRecipe(SftSettings, Teaching):
+    """A supervised training on traces, which answer `questions`."""
 
-    name: str = Field(min_length=1)
-    out: str
-    """Folder to write, relative to the recipe file."""
-
-    seed: int = 0
-    model: Base
     traces: str
     """Folder that `gmai reason synthesize` wrote, relative to the recipe file."""
-
-    questions: str
-    """Folder of the questions that they answer, relative to the recipe file."""
 
 
 def read_sft_recipe(path: Path, overrides: Sequence[str] = ()) -> SftRecipe:

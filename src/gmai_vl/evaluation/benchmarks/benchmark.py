@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmai_vl.evaluation.question import Question
-from gmai_vl.foundation import canonical_json, sha256_of_text
+from gmai_vl.foundation import BadItem, UserError, canonical_json, sha256_of_text
 
 ImageOf = Callable[[str], NDArray[np.uint8]]
 """From the name of an image to its pixels, [H, W] or [H, W, 3]. Raises BadItem where the file is damaged."""
@@ -50,6 +50,22 @@ class Benchmark:
             for one in self.questions
         ]
         return sha256_of_text(canonical_json(rows))
+
+
+def readable(benchmark: Benchmark, place: Path) -> ImageOf:
+    """Return what gives an image to ask about, and raises UserError where its file, seen from `place`, is damaged."""
+    asking = {name: question.id for question in reversed(benchmark.questions) for name in question.images}
+
+    def image(name: str) -> NDArray[np.uint8]:
+        try:
+            return benchmark.image(name)
+        except BadItem as bad:
+            raise UserError(
+                f"{place / name}: image of question `{asking[name]}` cannot be read: {bad}; mend the file, or leave "
+                "the question out"
+            ) from None
+
+    return image
 
 
 def variant_of(name: str, counted: int, known: Mapping[int, str]) -> tuple[str, tuple[str, ...]]:

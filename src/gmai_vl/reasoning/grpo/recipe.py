@@ -19,12 +19,12 @@ from pydantic import (
 
 from gmai_vl.evaluation.prompts import BY_LIKELIHOOD, PROMPTS
 from gmai_vl.foundation import Settings, load_settings, nearest, overridden, read_yaml
-from gmai_vl.reasoning.base import Base
+from gmai_vl.reasoning.base import Teaching
 from gmai_vl.reasoning.rewards import Weights
 from gmai_vl.training.recipe import Lora, Part
 
-CONTENT = ("accuracy", "grounding", "facts")
-"""Parts of a reward that are about what is said, and not about how."""
+CONTENT = ("accuracy", "facts")
+"""Parts of a reward that are about what is said, not about how. `grounding` is 0 for all questions with options."""
 
 
 class Every(Settings):
@@ -142,17 +142,11 @@ class GrpoSettings(Settings):
         return next(size for size in range(most, 0, -1) if self.answers_per_step % size == 0)
 
 
-class GrpoRecipe(GrpoSettings):
-    """A whole reinforcement learning: group-relative policy optimisation (GRPO, arXiv 2402.03300)."""
+class GrpoRecipe(GrpoSettings, Teaching):
+    """A whole reinforcement learning: group-relative policy optimisation (GRPO, arXiv 2402.03300).
 
-    name: str = Field(min_length=1)
-    out: str
-    """Folder to write, relative to the recipe file."""
-
-    seed: int = 0
-    model: Base
-    questions: str
-    """Folder that `gmai reason questions` wrote, relative to the recipe file; its side `train` is learnt from."""
+    The side `train` of `questions` is learnt from.
+    """
 
     difficulty: Bounds | None = None
     """Only questions that the base model answers right in this share of its tries, as `gmai reason difficulty` found;
