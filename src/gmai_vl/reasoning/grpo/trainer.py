@@ -1,4 +1,4 @@
-"""TRL's GRPO with medical rewards, a vision tower whose statistics stay, and settled groups left out."""
+"""TRL's GRPO with medical rewards, and settled groups left out."""
 
 # G groups of a step · A answers of one · B answers of all · P parts of a reward · T tokens of the longest answer
 
@@ -78,12 +78,6 @@ class Trainer(GRPOTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         model = self.model if model is None else model
         load_weights(model, str(Path(resume_from_checkpoint) / WEIGHTS), strict=True)
-
-    def _prepare_inputs(self, generation_batch: Any) -> Any:
-        # A step puts the whole model into training. Batch norms would then see other features than those that the
-        # answers were given by, and learn the mean of a group's one image, also in a tower that is frozen.
-        self.accelerator.unwrap_model(self.model).model.vision_tower.eval()
-        return super()._prepare_inputs(generation_batch)
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         scored: dict[str, Any] = super()._generate_and_score_completions(inputs)
