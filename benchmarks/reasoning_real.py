@@ -46,7 +46,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", choices=("questions", "traces", "compare", *MODELS))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--corpora", type=Path, nargs="+", default=[])
+    help_corpora = "of `questions`; of `compare`: where the leak gate finds what the models learnt"
+    parser.add_argument("--corpora", type=Path, nargs="+", default=[], help=help_corpora)
     parser.add_argument("--hold-out", nargs="+", default=[])
     parser.add_argument("--init", type=Path, help="of `base`: a checkpoint that was taught to see")
     parser.add_argument("--limit", type=int, help="of `questions`: at most so many of a side")
@@ -83,7 +84,9 @@ def main() -> None:
     elif given.step == "compare":
         there = [name for name in MODELS if _checkpoint(out, name).is_dir()]
         models = [Model(name, _checkpoint(out, name)) for name in there]
-        compare_models(models, out / "questions", out / "compared", max_new_tokens=LONGEST)
+        compare_models(
+            models, out / "questions", out / "compared", max_new_tokens=LONGEST, corpora=tuple(given.corpora)
+        )
         print((out / "compared" / "compare.md").read_text(encoding="utf-8"))
     else:
         reinforce(out, given)
