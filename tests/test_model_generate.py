@@ -20,7 +20,7 @@ from gmai_vl.model import (
     respond,
     rows_at_once,
 )
-from gmai_vl.model.generate import drawn
+from gmai_vl.model.decoding import drawn
 from gmai_vl.records import ImageRef, Turn
 
 NEW_TOKENS = 24

@@ -53,6 +53,9 @@ class Request:
     sampling: Sampling | None = None
     """None: the most likely words."""
 
+    likeliest: int | None = None
+    """How many of the most likely tokens to tell at each place, with the probability of the one said; None: nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
@@ -66,6 +69,7 @@ class Prompt:
     """sha256 of the shown images, in reading order."""
 
     sampling: Sampling | None = None
+    likeliest: int | None = None
 
 
 def rows_at_once(vlm: Vlm) -> int:
@@ -107,7 +111,7 @@ def prepare(vlm: Vlm, requests: Sequence[Request]) -> tuple[list[Prompt], dict[s
         names = [pixel_sha256(image) for image in request.images]
         shown_names = tuple(names[index] for index in encoded.images)
         pixels |= {names[index]: request.images[index] for index in encoded.images}
-        prompts.append(Prompt(number, encoded.input_ids, shown_names, request.sampling))
+        prompts.append(Prompt(number, encoded.input_ids, shown_names, request.sampling, request.likeliest))
     return prompts, pixels
 
 
@@ -117,10 +121,14 @@ def image_features(vlm: Vlm, pixels: Mapping[str, NDArray[np.uint8]], batch_size
     features: dict[str, Tensor] = {}
     for first in range(0, len(names), batch_size):
         some = names[first : first + batch_size]
-        prepared = torch.stack([prepare_image(vlm.processor, pixels[name]) for name in some])
-        prepared = prepared.to(vlm.model.device, vlm.model.dtype)
-        features |= zip(some, vlm.model.get_image_features(pixel_values=prepared).pooler_output, strict=True)
+        features |= features_of(vlm, {name: prepare_image(vlm.processor, pixels[name]) for name in some})
     return features
+
+
+def features_of(vlm: Vlm, prepared: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return name -> projected features [P, D] of images as `prepare_image` gives them, in one pass."""
+    pixels = torch.stack(list(prepared.values())).to(vlm.model.device, vlm.model.dtype)
+    return dict(zip(prepared, vlm.model.get_image_features(pixel_values=pixels).pooler_output, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +152,10 @@ def opened(vlm: Vlm, prompts: Sequence[Prompt], features: Mapping[str, Tensor], 
 
     How prompts begin is read once for all that begin alike: all but the last token of prompts that are the same, else
     up to the end of the first image. At most `size` beginnings are held at a time, so that they take no more memory
-    than a batch.
+    than a batch. A model with sliding windows reads each prompt whole: between a beginning and a rest that is shorter
+    than others there are empty places, and a window counts those.
     """
+    config = vlm.model.config.text_config
     times = Counter((tuple(prompt.input_ids), prompt.images) for prompt in prompts)
     alike: dict[tuple[tuple[int, ...], tuple[str, ...]], list[tuple[Prompt, Prompt]]] = defaultdict(list)
     for prompt in prompts:
@@ -153,9 +163,10 @@ def opened(vlm: Vlm, prompts: Sequence[Prompt], features: Mapping[str, Tensor], 
         begins, rest = _split_at(vlm, prompt, len(prompt.input_ids) - 1 if again else _end_of_image(vlm, prompt))
         alike[tuple(begins.input_ids), begins.images].append((begins, rest))
     shared = [members for (tokens, _), members in alike.items() if tokens and len(members) > 1]
+    shared = [] if any(layer.is_sliding for layer in DynamicCache(config=config).layers) else shared
     in_company = {rest.number for members in shared for _, rest in members}
     for batch in _by_length([prompt for prompt in prompts if prompt.number not in in_company], size):
-        yield Opened(batch, *_left_padded(vlm, batch, features), DynamicCache(config=vlm.model.config.text_config))
+        yield Opened(batch, *_left_padded(vlm, batch, features), DynamicCache(config=config))
     shared.sort(key=lambda members: len(members[0][0].input_ids))
     for first in range(0, len(shared), size):
         yield from _opened_together(vlm, shared[first : first + size], features, size)
