@@ -5,12 +5,12 @@ from typing import Any
 
 import typer
 
-from gmai_vl.cli import backbones, chat, data, eval, export, plan, quickstart, reason, train
+from gmai_vl.cli import backbones, chat, data, eval, export, plan, quickstart, reason, serve, train
 from gmai_vl.foundation import UserError
 
 app = typer.Typer(
     name="gmai",
-    help="Medical vision-language models: build data, train, evaluate, chat. Research use only, not for diagnosis.",
+    help="Medical vision-language models: build data, train, evaluate, serve. Research use only, not for diagnosis.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -23,6 +23,7 @@ app.command("train")(train.train)
 app.add_typer(eval.app, name="eval")
 app.add_typer(reason.app, name="reason")
 app.command("chat")(chat.chat)
+app.command("serve")(serve.serve)
 app.command("export")(export.export)
 
 

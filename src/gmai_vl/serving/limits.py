@@ -19,6 +19,9 @@ class Limits:
     header_seconds: float = 10.0
     """In which the head of a request has to be there; then the connection is closed."""
 
+    stalled_seconds: float = 60.0
+    """For which a client may leave its reply unread; then the connection is closed."""
+
     connections: int = 512
     """Open at a time; more are closed at once."""
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -20,12 +21,20 @@ Answer = Callable[[Any], tuple[Any, Buffer]]
 _children: dict[tuple[int, str], "subprocess.Popen[bytes]"] = {}
 """(Process id, module) -> child, started when first needed; by process: a fork must not talk to its parent's child."""
 
+_turn = threading.Lock()
+os.register_at_fork(after_in_child=lambda: globals().update(_turn=threading.Lock()))
+
 
 def ask(module: str, request: Any) -> tuple[Any, bytearray]:
-    """Send a JSON value to the child that runs `module`; return its answer.
+    """Send a JSON value to the child that runs `module`; return its answer. Threads take turns.
 
     Raises BadItem with what went wrong there, also where the child breaks down or takes more than `SECONDS`.
     """
+    with _turn:
+        return _asked(module, request)
+
+
+def _asked(module: str, request: Any) -> tuple[Any, bytearray]:
     key = (os.getpid(), module)
     child = _children.get(key)
     if child is None or child.poll() is not None:

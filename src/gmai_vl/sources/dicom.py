@@ -1,47 +1,26 @@
 """Plain DICOM images: modality, brightness, body part and plane from the header, and nothing that names a person."""
 
-import logging
-import struct
 import warnings
-import zlib
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, dcmread
-from pydicom.dataset import FileMetaDataset
-from pydicom.encaps import get_frame
-from pydicom.filereader import read_dataset, read_file_meta_info
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, pixel_array
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
+from pydicom import Dataset
 
 from gmai_vl.foundation import BadItem
 from gmai_vl.records import Case, Finding, Rejected
-from gmai_vl.sources.decoder import FAULTS, decoded_frame
+from gmai_vl.sources.decoder import FAULTS
 from gmai_vl.sources.deidentify import deidentify, keyed_hash, pseudonym_of, secret_of
+from gmai_vl.sources.dicom_pixels import checked_size, floats, frame_count, read_file, shown_frame
 from gmai_vl.sources.files import file_of, list_files
-from gmai_vl.sources.geometry import area_share, outer_box, percentile_window, shown_picture, side_of, to_uint8
+from gmai_vl.sources.geometry import area_share, outer_box, shown_picture, side_of
 from gmai_vl.sources.labels import distinct, patient_of
 from gmai_vl.sources.segments import Segment, segments_of
 from gmai_vl.sources.spec import DicomSource
 from gmai_vl.vocabulary import Term, term
 
-# pydicom's messages quote values of the header, and those may name a person.
-logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-
 SUFFIXES = (".dcm", ".dicom", ".ima")
-MAX_PIXELS = 2**26
-"""Of one frame, times samples a pixel."""
-MAX_PIXELS_OF_ALL_FRAMES = 2**31
-MAX_UNPACKED_BYTES = 2**28
-"""Of a deflated data set."""
-
-_PREAMBLE, _GROUP_LENGTH = 132, 12
-"""Bytes before the file meta information, and of its first element, which tells how long the rest is (PS3.10 7.1)."""
-
 MODALITY_OF = {
     "CT": "CT",
     "MR": "MR",
@@ -119,15 +98,15 @@ def read_item(spec: DicomSource, root: Path, item: str) -> list[Case | Rejected]
         # pydicom's warnings quote values of the header.
         warnings.simplefilter("ignore")
         try:
-            ds = _read(path)
+            ds = read_file(path)
             clean, record = deidentify(ds, key)
             if no_picture := _no_picture(clean, name):
                 return [no_picture]
             modality = _checked(spec, clean)
-            uid, frames = str(ds.get("SOPInstanceUID") or ""), _frames(clean)
+            uid, frames = str(ds.get("SOPInstanceUID") or ""), frame_count(clean)
             cases = []
             for frame in _wanted_frames(spec, frames):
-                shape = _checked_size(clean, frame, frames)
+                shape = checked_size(clean, frame, frames)
                 segments = segments_of(spec, root, uid, shape, frame, frames)
                 cases.append(_case(spec, clean, path, name, modality, segments, frame))
             patient = patient_id or pseudonym_of(ds, key)
@@ -164,24 +143,6 @@ def _given_patient(spec: DicomSource, root: Path, item: str, key: bytes) -> str 
         raise BadItem("its patient is not found as `patient` says") from None
 
 
-def _read(path: Path) -> Dataset:
-    meta = read_file_meta_info(path)
-    return _inflated(path, meta) if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian else dcmread(path)
-
-
-def _inflated(path: Path, meta: FileMetaDataset) -> Dataset:
-    """Read a deflated data set (PS3.5 A.5) into bounded memory. Raises BadItem if it unpacks to more."""
-    unpacker = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
-    packed = path.read_bytes()[_PREAMBLE + _GROUP_LENGTH + int(meta.FileMetaInformationGroupLength) :]
-    unpacked = unpacker.decompress(packed, MAX_UNPACKED_BYTES)
-    if unpacker.unconsumed_tail:
-        raise BadItem(f"unpacks to more than {MAX_UNPACKED_BYTES} bytes")
-    ds = read_dataset(BytesIO(unpacked), is_implicit_VR=False, is_little_endian=True)
-    ds.file_meta = meta
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    return ds
-
-
 def _no_picture(ds: Dataset, item: str) -> Rejected | None:
     kind = _kind(ds)
     is_other = "PixelData" not in ds and kind is not None and "Image Storage" not in kind
@@ -204,10 +165,6 @@ def _checked(spec: DicomSource, ds: Dataset) -> str:
     return modality
 
 
-def _frames(ds: Dataset) -> int:
-    return int(ds.get("NumberOfFrames") or 1)
-
-
 def _wanted_frames(spec: DicomSource, frames: int) -> list[int]:
     """Return the frames to take, from 0: the middle one, all, or so many evenly over the whole."""
     if spec.frames == "middle" or frames < 1:
@@ -219,14 +176,14 @@ def _wanted_frames(spec: DicomSource, frames: int) -> list[int]:
 def _case(
     spec: DicomSource, ds: Dataset, path: Path, item: str, modality: str, segments: list[Segment], frame: int
 ) -> Case:
-    pixels = _shown(ds, path, frame)
-    cosines = _floats(ds, frame, "ImageOrientationPatient", 6) or (0.0,) * 6
-    row, column = _floats(ds, frame, "PixelSpacing", 2) or (0.0, 0.0)
+    pixels = shown_frame(ds, path, frame)
+    cosines = floats(ds, frame, "ImageOrientationPatient", 6) or (0.0,) * 6
+    row, column = floats(ds, frame, "PixelSpacing", 2) or (0.0, 0.0)
     shown, plane, swapped = shown_picture(pixels, cosines)
     spacing = (column, row) if swapped else (row, column)
     return Case(
         source=spec.name,
-        item=f"{item}@frame={frame}" if _frames(ds) > 1 else item,
+        item=f"{item}@frame={frame}" if frame_count(ds) > 1 else item,
         pixels=np.ascontiguousarray(shown),
         modality=modality,
         department=spec.department,
@@ -263,118 +220,3 @@ def _kind(ds: Dataset) -> str | None:
 def _body_part(ds: Dataset) -> Term | None:
     name = BODY_PART_OF.get(str(ds.get("BodyPartExamined") or "").strip().upper())
     return term(name) if name else None
-
-
-def _checked_size(ds: Dataset, frame: int, frames: int) -> tuple[int, int]:
-    """Return rows and columns, held against the limits and the frame's own header before anything is decoded."""
-    rows, columns, samples = int(ds.Rows), int(ds.Columns), int(ds.get("SamplesPerPixel") or 1)
-    if min(rows, columns, samples, frames) < 1:
-        raise BadItem(f"says it has {columns} x {rows} pixels, {samples} samples and {frames} frames")
-    count = rows * columns * samples
-    if count > MAX_PIXELS or count * frames > MAX_PIXELS_OF_ALL_FRAMES:
-        raise BadItem(f"{columns} x {rows} x {samples} pixels, {frames} frames, are more than the limit")
-    syntax = ds.file_meta.TransferSyntaxUID
-    if not syntax.is_compressed:
-        wanted = count * frames * int(ds.BitsAllocated) // 8
-        if ds.PhotometricInterpretation == "YBR_FULL_422":
-            wanted = wanted * 2 // 3  # two pixels share their two chroma values
-        if len(ds.PixelData) < wanted:
-            raise BadItem(f"is cut short: {len(ds.PixelData)} bytes of pixels instead of {wanted}")
-    elif syntax != RLELossless:
-        coded = _coded_size(get_frame(ds.PixelData, frame, number_of_frames=frames))
-        if coded is None:
-            raise BadItem(f"its pixels cannot be decoded ({syntax.name})")
-        if coded != (rows, columns):
-            raise BadItem(f"its compressed frame is {coded[1]} x {coded[0]} pixels, its header says {columns} x {rows}")
-    return rows, columns
-
-
-START_OF_JP2 = b"\x00\x00\x00\x0cjP  "
-START_OF_JPEG2000 = b"\xff\x4f\xff\x51"
-START_OF_FRAME = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7}
-"""Markers after which JPEG (T.81) and JPEG-LS (T.87, F7) write height and width."""
-
-
-def _coded_size(frame: bytes) -> tuple[int, int] | None:
-    """Return (rows, columns) that a JPEG, JPEG-LS or JPEG 2000 stream declares; None if it declares none."""
-    if frame.startswith(START_OF_JP2):
-        # A whole JP2 file instead of its stream is against the standard, but met with: boxes of length, kind, content.
-        position = 0
-        while frame[position + 4 : position + 8] != b"jp2c":
-            position += max(8, *struct.unpack_from(">I", frame, position))
-        frame = frame[position + 8 :]
-    if frame.startswith(START_OF_JPEG2000):
-        right, bottom, left, top = struct.unpack_from(">4I", frame, 8)
-        return bottom - top, right - left
-    position = 2
-    while position + 9 <= len(frame) and frame[position] == 0xFF:
-        if frame[position + 1] in START_OF_FRAME:
-            rows, columns = struct.unpack_from(">HH", frame, position + 5)
-            return rows, columns
-        position += 2 + int(struct.unpack_from(">H", frame, position + 2)[0])
-    return None
-
-
-def _shown(ds: Dataset, path: Path, frame: int) -> NDArray[np.uint8]:
-    """Decode one frame and return it as it is shown: [H, W] grey or [H, W, 3] RGB."""
-    compressed = ds.file_meta.TransferSyntaxUID.is_compressed
-    pixels = decoded_frame(path, frame) if compressed else pixel_array(ds, index=frame)
-    if ds.PhotometricInterpretation == "PALETTE COLOR":
-        colours = apply_color_lut(pixels, ds)
-        return _eight_bits(colours[..., :3], int(ds.RedPaletteColorLookupTableDescriptor[2]))
-    if pixels.ndim == 3:
-        return _eight_bits(pixels, int(ds.BitsStored))
-    return _grey(ds, frame, pixels)
-
-
-def _eight_bits(colours: NDArray[Any], bits: int) -> NDArray[np.uint8]:
-    """Keep the upper 8 bits of unsigned colours."""
-    return (colours >> max(bits - 8, 0)).astype(np.uint8)
-
-
-def _grey(ds: Dataset, frame: int, pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Bring stored values through the modality's rescaling and the header's window to 0-255."""
-    inverted = ds.PhotometricInterpretation == "MONOCHROME1"
-    values = apply_modality_lut(pixels, _transform(ds, frame))
-    center, width = _floats(ds, frame, "WindowCenter", 1), _floats(ds, frame, "WindowWidth", 1)
-    if center and width and width[0] > 1:
-        # PS3.3 C.11.2.1.2.1, the linear function.
-        middle, half = center[0] - 0.5, (width[0] - 1) / 2
-        shown = to_uint8(values, middle - half, middle + half)
-    elif "VOILUTSequence" in ds:
-        shown = to_uint8(apply_voi(values, ds), 0, 2 ** int(ds.VOILUTSequence[0].LUTDescriptor[2]) - 1)
-    elif pixels.dtype == np.uint8 and int(ds.BitsStored) == 8 and values is pixels:
-        shown = pixels  # made for the screen already
-    else:
-        shown = to_uint8(values, *percentile_window(values))
-    return 255 - shown if inverted else shown
-
-
-def _transform(ds: Dataset, frame: int) -> Dataset:
-    """Return a data set with the modality transformation of one frame alone."""
-    transform = Dataset()
-    if "ModalityLUTSequence" in ds:
-        transform.ModalityLUTSequence = ds.ModalityLUTSequence
-    slope, intercept = _floats(ds, frame, "RescaleSlope", 1), _floats(ds, frame, "RescaleIntercept", 1)
-    if slope and intercept:
-        transform.RescaleSlope, transform.RescaleIntercept = slope[0], intercept[0]
-    return transform
-
-
-def _floats(ds: Dataset, frame: int, keyword: str, count: int) -> tuple[float, ...] | None:
-    """Return the first `count` numbers of an attribute of one frame, None where it is absent or not finite.
-
-    Enhanced multi-frame images keep it in their functional groups, for all frames or for each.
-    """
-    groups = [ds]
-    for sequence, index in (("SharedFunctionalGroupsSequence", 0), ("PerFrameFunctionalGroupsSequence", frame)):
-        if index < len(ds.get(sequence) or ()):
-            groups += [macro.value[0] for macro in ds[sequence][index] if macro.VR == "SQ" and macro.value]
-    for group in groups:
-        value = group.get(keyword)
-        if value is None or value == "":
-            continue
-        numbers = tuple(float(each) for each in (value if hasattr(value, "__iter__") else (value,)))[:count]
-        if len(numbers) == count and np.isfinite(numbers).all():
-            return numbers
-    return None

@@ -44,15 +44,16 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Grey of more than 8 bits is shown between its percentiles 0.5 and 99.5; transparency is left out; pixels stay as
     they are stored (no EXIF turn), because annotations refer to those.
     """
-    return _shown(_load(path, path.name), path.name)
+    return shown_pixels(_load(path, path.name), path.name)
 
 
 def read_image_bytes(content: bytes, name: str) -> NDArray[np.uint8]:
     """Return what `read_image` would return of a file with this content; `name` is what a message calls it."""
-    return _shown(_load(io.BytesIO(content), name), name)
+    return shown_pixels(_load(io.BytesIO(content), name), name)
 
 
-def _shown(picture: Image.Image, name: str) -> NDArray[np.uint8]:
+def shown_pixels(picture: Image.Image, name: str) -> NDArray[np.uint8]:
+    """Return what `read_image` returns, of the page that an opened file stands at. Raises BadItem and `FAULTS`."""
     if picture.mode in DEEP_GREY:
         values = np.asarray(picture)
         if not np.isfinite(values).all():
@@ -60,6 +61,27 @@ def _shown(picture: Image.Image, name: str) -> NDArray[np.uint8]:
         return to_uint8(values, *percentile_window(values))
     grey = picture.mode in ("1", "L", "LA") or (picture.mode == "P" and _is_grey_palette(picture))
     return np.array(picture.convert("L" if grey else "RGB"))
+
+
+def page_count(picture: Image.Image, most: int = 1000) -> int:
+    """Return how many pages an opened file has, `most` where a TIFF has more: a small one can chain a million."""
+    if picture.format in ("JPEG", "MPO"):  # a camera's JPEG may carry a preview; it is still one picture
+        return 1
+    if picture.format != "TIFF":
+        return int(getattr(picture, "n_frames", 1))
+    pages = 1
+    while pages < most and _has_page(picture, pages):
+        pages += 1
+    picture.seek(0)
+    return pages
+
+
+def _has_page(picture: Image.Image, page: int) -> bool:
+    try:
+        picture.seek(page)
+    except EOFError:
+        return False
+    return True
 
 
 def read_mask(path: Path) -> NDArray[Any]:
@@ -104,9 +126,7 @@ def _load(source: Path | io.BytesIO, name: str) -> Image.Image:
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise BadItem(f"{name}: {width} x {height} pixels are more than the limit of {MAX_PIXELS}")
-            # A camera's JPEG may carry a preview as a second page; it is still one picture.
-            pages = 1 if picture.format in ("JPEG", "MPO") else getattr(picture, "n_frames", 1)
-            if pages != 1:
+            if (pages := page_count(picture)) != 1:
                 raise BadItem(f"{name}: has {pages} pages; a picture has one")
             picture.load()
             return picture

@@ -1,0 +1,114 @@
+"""Pictures from https addresses, off unless a server is started with them: public hosts only, nothing followed.
+
+A name is resolved once, every address that it has is checked, and the connection goes to one of those that were: what
+the name means a moment later makes no difference (DNS rebinding).
+"""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from urllib.parse import urlsplit
+
+import httpx
+
+from gmai_vl.serving.limits import Limits
+from gmai_vl.serving.refusals import Refusal
+
+SECONDS = 20.0
+"""For a whole fetch."""
+
+PORT = 443
+
+Resolve = Callable[[str], Awaitable[Sequence[str]]]
+"""From the name of a host to its addresses. Raises OSError where it has none."""
+
+_EMBEDDED = tuple(
+    ipaddress.ip_network(net) for net in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96")
+)
+"""IPv6 networks whose addresses stand for IPv4 ones (RFC 6052, 8215, 3056, 4380, 4291): a way round the checks."""
+
+
+async def resolved(host: str) -> list[str]:
+    """Return the addresses of a host. Raises OSError where it has none."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, PORT, type=socket.SOCK_STREAM)
+    return [str(place[0]) for *_, place in found]
+
+
+async def fetch_picture(
+    url: str, limits: Limits, place: str, *, resolve: Resolve = resolved, verify: object = True, port: int = PORT
+) -> bytes:
+    """Return the file at an https address; `place` is where it stands in the request.
+
+    Raises Refusal: 400 for an address that is not https, names a port or a user, or leads to no public host; 413 for
+    too large a file; 422 where the host does not give it, in time and without sending the client elsewhere. `verify`
+    and `port` are httpx's, for hosts that are asked in tests.
+    """
+    host = _host_of(url, place)
+    try:
+        async with asyncio.timeout(SECONDS):
+            address = await _public_address(host, place, resolve)
+            return await _fetched(url, host, address, limits, place, verify, port)
+    except TimeoutError:
+        raise Refusal(422, f"{place}: the host did not give it within {SECONDS:g} s", param=place) from None
+    except httpx.HTTPError as error:
+        raise Refusal(422, f"{place}: the host did not give it ({type(error).__name__})", param=place) from None
+
+
+def _host_of(url: str, place: str) -> str:
+    try:
+        parts = urlsplit(url)
+        has_port = parts.port is not None
+    except ValueError:
+        raise Refusal(400, f"{place}: is no address", param=place) from None
+    if parts.scheme != "https" or not parts.hostname:
+        raise Refusal(400, f"{place}: pictures come from https addresses or as data: addresses", param=place)
+    if has_port or parts.username is not None or parts.password is not None:
+        raise Refusal(400, f"{place}: an address may name neither a port nor a user", param=place)
+    try:
+        return parts.hostname.encode("idna").decode("ascii")
+    except UnicodeError:
+        raise Refusal(400, f"{place}: is no address", param=place) from None
+
+
+async def _public_address(host: str, place: str, resolve: Resolve) -> str:
+    """Return an address of a host all of whose addresses are public ones. Raises Refusal."""
+    try:
+        addresses = await resolve(host)
+    except (OSError, UnicodeError):
+        raise Refusal(422, f"{place}: its host has no address", param=place) from None
+    if not addresses or not all(map(is_public, addresses)):
+        raise Refusal(400, f"{place}: its host is none of the public network", param=place)
+    return addresses[0]
+
+
+def is_public(address: str) -> bool:
+    """Say whether an IP address is one of the public network, and stands for no other one."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv6Address) and (ip.ipv4_mapped or any(ip in net for net in _EMBEDDED)):
+        return False
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+
+
+async def _fetched(url: str, host: str, address: str, limits: Limits, place: str, verify: object, port: int) -> bytes:
+    """Return the file, from this address under the host's name and certificate."""
+    pinned = httpx.URL(url).copy_with(host=address, port=port, fragment=None)
+    # identity: what is packed can unpack to any size, and pictures are packed already.
+    headers = {"host": host, "accept": "image/*", "accept-encoding": "identity"}
+    async with (
+        httpx.AsyncClient(verify=verify, trust_env=False, follow_redirects=False, timeout=SECONDS) as http,  # type: ignore[arg-type]
+        http.stream("GET", pinned, headers=headers, extensions={"sni_hostname": host}) as reply,
+    ):
+        if reply.status_code != 200:
+            raise Refusal(422, f"{place}: the host answered with status {reply.status_code}", param=place)
+        content = bytearray()
+        async for part in reply.aiter_raw():
+            content += part
+            if len(content) > limits.image_bytes:
+                raise Refusal(
+                    413, f"{place}: more than {limits.image_bytes} bytes, the limit of a picture", param=place
+                )
+    return bytes(content)
