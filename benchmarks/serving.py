@@ -1,22 +1,26 @@
 """How a server bears load: many streams at a time against one after the other, with the same questions, in one run.
 
-    python benchmarks/serving.py --model runs/smol-12l/final [--seconds 120] [--streams 8 32] [--precision bf16]
+    python benchmarks/serving.py [--model runs/smol-12l/final] [--seconds 120] [--streams 8 32] [--precision bf16]
 
-Starts `gmai serve` and asks it, streamed and greedy, as many clients at a time as `--streams` says, each with its next
-question as soon as its last is answered; before and after that one client alone. Every tenth client leaves after the
-first text. Told are answers and tokens a second, their ratio to one client's, the time to the first text, and faults:
-answers that differ from those that the same question had alone, that were lost, places that were not freed. In the end
-SIGTERM comes while streams are open; each has to be finished.
+Without `--model` a smol-12l is put together that was taught nothing and babbles to the longest length: speed depends on
+shapes, not on sense. Starts `gmai serve` and asks it, streamed and greedy, as many clients at a time as `--streams`
+says, each with its next question as soon as its last is answered; before and after that one client alone. Every tenth
+client leaves after the first text. Told are answers and tokens a second, their ratio to one client's, the time to the
+first text, and faults: answers that differ from those that the same question had alone, or were lost; and what is still
+under way afterwards. In the end SIGTERM comes while streams are open; each has to be finished.
 """
 
 import argparse
 import asyncio
+import base64
+import io
 import json
 import os
 import platform
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -28,9 +32,11 @@ import httpx
 import numpy as np
 import torch
 import transformers
+from PIL import Image
 
 from gmai_vl import __version__
 from gmai_vl.foundation import canonical_json, code_identity, write_text
+from gmai_vl.model import ModelSettings, build_model, save_model
 
 PICTURES, TEXTS = 8, ("Describe this image.", "What does this image show?", "Which modality is this?", "Is it normal?")
 LONGEST = 64
@@ -73,7 +79,7 @@ class Phase:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--model", type=Path)
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--streams", type=int, nargs="+", default=[8, 32])
     parser.add_argument("--precision", choices=("fp32", "bf16"))
@@ -90,19 +96,32 @@ def main() -> None:
         "threads": torch.get_num_threads(),
     }
     print(json.dumps(about))
-    command = [sys.executable, "-m", "gmai_vl.cli", "serve", "--model", f"m={given.model}", "--port", "0"]
+    with tempfile.TemporaryDirectory() as folder:
+        model = given.model or untaught(Path(folder) / "model")
+        told = served(model, given)
+    print(json.dumps(told, indent=1))
+    if given.json:
+        write_text(given.json, canonical_json({"about": about, **told}) + "\n")
+
+
+def untaught(folder: Path) -> Path:
+    """Save a smol-12l as it is before any training."""
+    save_model(build_model(ModelSettings(preset="smol-12l", image_size=128), seed=0), folder)
+    return folder
+
+
+def served(model: Path, given: argparse.Namespace) -> dict[str, Any]:
+    """Start a server and return all figures."""
+    command = [sys.executable, "-m", "gmai_vl.cli", "serve", "--model", f"m={model}", "--port", "0"]
     command += ["--concurrency", str(max(given.streams))]
     command += ["--precision", given.precision] if given.precision else []
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
         url = next(line for line in server.stderr if "http://" in line).split("http://")[1].split()[0]
         try:
-            told = asyncio.run(run(f"http://{url}", server, given.seconds, given.streams))
+            return asyncio.run(run(f"http://{url}", server, given.seconds, given.streams))
         finally:
             server.kill()
-    print(json.dumps(told, indent=1))
-    if given.json:
-        write_text(given.json, canonical_json({"about": about, **told}) + "\n")
 
 
 async def run(url: str, server: "subprocess.Popen[str]", seconds: float, streams: list[int]) -> dict[str, Any]:
@@ -113,11 +132,11 @@ async def run(url: str, server: "subprocess.Popen[str]", seconds: float, streams
         phases = [await phase(http, count, seconds, alone) for count in (1, *streams, 1)]
         metrics = (await http.get("/metrics")).text
         under_way = [line for line in metrics.splitlines() if line.startswith(("gmai_running{", "gmai_waiting{"))]
+        resident = peak_mib(server.pid)
         ended = await drained(http, server, alone)
     before, *many, after = phases
     base = (before.tokens + after.tokens) / (before.seconds + after.seconds)
     ratios = {each.streams: round(each.tokens / each.seconds / base, 2) for each in many}
-    resident = peak_mib(server.pid) if server.poll() is None else None
     return {
         "phases": [each.told() for each in phases],
         "tokens_s_against_one": ratios,
@@ -228,11 +247,6 @@ def peak_mib(process: int) -> int:
 
 
 def _data_url(number: int) -> str:
-    import base64
-    import io
-
-    from PIL import Image
-
     smooth = np.random.default_rng(number).integers(0, 256, (8, 8, 3), np.uint8)
     file = io.BytesIO()
     Image.fromarray(smooth).resize((256, 256), Image.Resampling.BICUBIC).save(file, "PNG")
