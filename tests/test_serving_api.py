@@ -360,5 +360,5 @@ def test_the_audit_log_has_a_line_an_answer_and_no_words(server, client):
 
 def test_the_document_names_every_path_and_no_page_of_another_host(url):
     document = httpx.get(f"{url}/openapi.json").json()
-    assert {"/v1/chat/completions", "/v1/models", "/health", "/metrics"} <= set(document["paths"])
+    assert {"/v1/chat/completions", "/v1/models", "/health", "/metrics", "/demo/studies"} <= set(document["paths"])
     assert httpx.get(f"{url}/docs").status_code == 404

@@ -18,6 +18,7 @@ from gmai_vl.serving.limits import Limits
 from gmai_vl.serving.record import Record
 from gmai_vl.serving.refusals import Refusal
 from gmai_vl.serving.served import Served
+from gmai_vl.serving.studies import StudyStore, study_routes
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 """Names under which a browser or a client on the same machine calls it."""
@@ -46,12 +47,14 @@ def create_app(served: Sequence[Served], access: Access, folder: Path) -> FastAP
     """Return the application, which keeps uploaded studies in `folder` and closes the engines at its end."""
     limits = access.limits
     record = Record(served, access.audit)
+    store = StudyStore(folder, limits)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         yield
         for one in served:
             one.engine.close()
+        store.close()
         record.close()
 
     app = FastAPI(
@@ -63,6 +66,7 @@ def create_app(served: Sequence[Served], access: Access, folder: Path) -> FastAP
         redoc_url=None,
     )
     app.include_router(api_routes(served, limits, record, access.fetch))
+    app.include_router(study_routes(store, limits))
 
     @app.get("/health", responses={503: {"description": "An engine has ended"}})
     async def health() -> Response:

@@ -64,6 +64,9 @@ class Limits:
     studies: int = 8
     """Uploaded studies that are kept at a time; the longest unused goes first."""
 
+    study_memory: int = 2**30
+    """Bytes that all of them hold; the longest unused goes first."""
+
     study_seconds: float = 1800.0
     """How long a study is kept after it was last looked at."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import uvicorn
 
+from gmai_vl import NOTICE
 from gmai_vl.evaluation import checkpoint_sha256
 from gmai_vl.foundation import UserError, canonical_json, code_identity, say, sha256_of_text
 from gmai_vl.model import load_to_answer
@@ -26,8 +27,6 @@ DRAIN_SECONDS = 60
 
 SHORTEST_KEY = 16
 """Characters of a key that nobody guesses."""
-
-NOTICE = "research use only, not for diagnosis"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

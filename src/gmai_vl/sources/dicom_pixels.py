@@ -3,7 +3,7 @@
 import logging
 import struct
 import zlib
-from io import BytesIO
+from io import BufferedReader, BytesIO, FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +28,12 @@ MAX_PIXELS = 2**26
 MAX_PIXELS_OF_ALL_FRAMES = 2**31
 MAX_UNPACKED_BYTES = 2**28
 """Of a deflated data set."""
+MAX_HEADER_BYTES = 2**24
+"""Of all elements but the pixels; a thousand frames with a header of their own take 1 MB."""
+MAX_READS = 400_000
+"""Of one file: two or three an element, which takes some hundred bytes of memory however small it is in the file."""
 
+PIXEL_DATA = 0x7FE00010
 _PREAMBLE, _GROUP_LENGTH = 132, 12
 """Bytes before the file meta information, and of its first element, which tells how long the rest is (PS3.10 7.1)."""
 
@@ -36,7 +41,28 @@ _PREAMBLE, _GROUP_LENGTH = 132, 12
 def read_file(path: Path) -> Dataset:
     """Return a file with its pixels not yet decoded. Raises BadItem, and what pydicom raises on damaged files."""
     meta = read_file_meta_info(path)
-    return _inflated(path, meta) if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian else dcmread(path)
+    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        ds = _inflated(path, meta)
+    else:
+        with _Counted(FileIO(path)) as stream:
+            ds = dcmread(stream)
+    # Sequences of a told length are bytes still; once read they take fifty times as much.
+    values = [ds.get_item(tag).value for tag in ds.keys() if tag != PIXEL_DATA]  # noqa: SIM118  not the elements
+    if sum(len(value) for value in values if isinstance(value, bytes)) > MAX_HEADER_BYTES:
+        raise BadItem(f"its header has more than {MAX_HEADER_BYTES} bytes")
+    return ds
+
+
+class _Counted(BufferedReader):
+    """A file that is given up after so many reads."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        if self.reads > MAX_READS:
+            raise BadItem("its header has too many elements")
+        return super().read(size)
 
 
 def _inflated(path: Path, meta: FileMetaDataset) -> Dataset:
@@ -46,7 +72,7 @@ def _inflated(path: Path, meta: FileMetaDataset) -> Dataset:
     unpacked = unpacker.decompress(packed, MAX_UNPACKED_BYTES)
     if unpacker.unconsumed_tail:
         raise BadItem(f"unpacks to more than {MAX_UNPACKED_BYTES} bytes")
-    ds = read_dataset(BytesIO(unpacked), is_implicit_VR=False, is_little_endian=True)
+    ds = read_dataset(_Counted(BytesIO(unpacked)), is_implicit_VR=False, is_little_endian=True)
     ds.file_meta = meta
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return ds

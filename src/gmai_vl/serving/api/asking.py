@@ -75,21 +75,15 @@ def asked_of(chat: ChatRequest, pictures: Sequence[Shown], vlm: Vlm) -> list[Ask
     conversation.
     """
     seed = secrets.randbits(63) if chat.seed is None else chat.seed
-    try:
-        encoded = encode_prompt(vlm.processor, _turns(chat))
-    except UserError as error:
-        raise Refusal(400, str(error), param="messages") from None
-    names = tuple(pictures[index].sha256 for index in encoded.images)
-    prompt = Prompt(0, encoded.input_ids, names, likeliest=chat.likeliest)
-    room = int(vlm.model.config.text_config.max_position_embeddings) - len(prompt.input_ids)
-    wanted = wanted_tokens(chat)
-    if (chat.max_completion_tokens or chat.max_tokens) is None:
-        wanted = min(wanted, max(room, 1))
+    prompt = prompt_of(vlm, _turns(chat), pictures, likeliest=chat.likeliest)
+    room, given = room_after(vlm, prompt), chat.max_completion_tokens or chat.max_tokens
+    wanted = given or max(1, min(DEFAULT_TOKENS, room))
     if wanted > room:
-        line = f"messages: {len(prompt.input_ids)} tokens and an answer of {wanted} are more than the model's context"
-        raise Refusal(
-            400, f"{line} of {room + len(prompt.input_ids)}", param="messages", code="context_length_exceeded"
+        length = len(prompt.input_ids)
+        line = (
+            f"messages: {length} tokens and an answer of {wanted} are more than the model's context of {room + length}"
         )
+        raise Refusal(400, line, param="messages", code="context_length_exceeded")
     prepared = {picture.sha256: picture.prepared for picture in pictures}
     return [
         Asked(
@@ -101,6 +95,20 @@ def asked_of(chat: ChatRequest, pictures: Sequence[Shown], vlm: Vlm) -> list[Ask
         )
         for choice in range(chat.choices)
     ]
+
+
+def prompt_of(vlm: Vlm, turns: Sequence[Turn], pictures: Sequence[Shown], likeliest: int | None = None) -> Prompt:
+    """Return a conversation as tokens. Raises Refusal (400) where the model's template cannot write it."""
+    try:
+        encoded = encode_prompt(vlm.processor, turns)
+    except UserError as error:
+        raise Refusal(400, str(error), param="messages") from None
+    return Prompt(0, encoded.input_ids, tuple(pictures[index].sha256 for index in encoded.images), likeliest=likeliest)
+
+
+def room_after(vlm: Vlm, prompt: Prompt) -> int:
+    """Return how many tokens the model's context has left after a prompt; may be below 0."""
+    return int(vlm.model.config.text_config.max_position_embeddings) - len(prompt.input_ids)
 
 
 def _sampling(chat: ChatRequest, seed: int, choice: int) -> Sampling | None:
