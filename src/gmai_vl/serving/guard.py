@@ -64,7 +64,9 @@ class Guard:
             _check_key(headers, path, self._key)
             body.announce(headers)
             # Whole before the application sees it, so that what is wrong with it is told from here.
-            await self._app(scope, body.receive if body.is_upload else await body.whole(), guarded_send)
+            given = body.receive if body.is_upload else await body.whole()
+            if given is not None:
+                await self._app(scope, given, guarded_send)
         except Refusal as refusal:
             assert not has_begun, "a body is read before its answer begins"
             await JSONResponse(refusal.body(), refusal.status, headers=refusal.headers)(scope, receive, guarded_send)
@@ -101,16 +103,16 @@ class _Body:
             raise Refusal(400, "content-length is no number")
         self._check(int(told[:20]))
 
-    async def whole(self) -> Receive:
+    async def whole(self) -> Receive | None:
         """Read all of it and return what an application receives: the body in one message, then what comes after.
 
-        Raises Refusal as `receive` does.
+        None where the client has left. Raises Refusal as `receive` does.
         """
         parts = bytearray()
         while not self._is_whole:
             message = await self.receive()
             if message["type"] != "http.request":
-                return _told_again(message, self._receive)
+                return None
             parts += message.get("body", b"")
         return _told_again({"type": "http.request", "body": bytes(parts), "more_body": False}, self._receive)
 
