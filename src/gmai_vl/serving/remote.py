@@ -36,21 +36,29 @@ async def resolved(host: str) -> list[str]:
 
 
 async def fetch_picture(
-    url: str, limits: Limits, place: str, *, resolve: Resolve = resolved, verify: object = True, port: int = PORT
+    url: str,
+    limits: Limits,
+    place: str,
+    *,
+    resolve: Resolve = resolved,
+    is_allowed: Callable[[str], bool] | None = None,
+    verify: object = True,
+    port: int = PORT,
+    seconds: float = SECONDS,
 ) -> bytes:
     """Return the file at an https address; `place` is where it stands in the request.
 
     Raises Refusal: 400 for an address that is not https, names a port or a user, or leads to no public host; 413 for
-    too large a file; 422 where the host does not give it, in time and without sending the client elsewhere. `verify`
-    and `port` are httpx's, for hosts that are asked in tests.
+    too large a file; 422 where the host does not give it, in time and without sending the client elsewhere. What
+    follows `place` stands for the network where there is none: names, addresses that may be asked, certificates.
     """
     host = _host_of(url, place)
     try:
-        async with asyncio.timeout(SECONDS):
-            address = await _public_address(host, place, resolve)
+        async with asyncio.timeout(seconds):
+            address = await _public_address(host, place, resolve, is_allowed or is_public)
             return await _fetched(url, host, address, limits, place, verify, port)
     except TimeoutError:
-        raise Refusal(422, f"{place}: the host did not give it within {SECONDS:g} s", param=place) from None
+        raise Refusal(422, f"{place}: the host did not give it within {seconds:g} s", param=place) from None
     except httpx.HTTPError as error:
         raise Refusal(422, f"{place}: the host did not give it ({type(error).__name__})", param=place) from None
 
@@ -71,13 +79,13 @@ def _host_of(url: str, place: str) -> str:
         raise Refusal(400, f"{place}: is no address", param=place) from None
 
 
-async def _public_address(host: str, place: str, resolve: Resolve) -> str:
+async def _public_address(host: str, place: str, resolve: Resolve, is_allowed: Callable[[str], bool]) -> str:
     """Return an address of a host all of whose addresses are public ones. Raises Refusal."""
     try:
         addresses = await resolve(host)
     except (OSError, UnicodeError):
         raise Refusal(422, f"{place}: its host has no address", param=place) from None
-    if not addresses or not all(map(is_public, addresses)):
+    if not addresses or not all(map(is_allowed, addresses)):
         raise Refusal(400, f"{place}: its host is none of the public network", param=place)
     return addresses[0]
 

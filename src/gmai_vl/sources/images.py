@@ -52,11 +52,6 @@ def read_image_bytes(content: bytes, name: str) -> NDArray[np.uint8]:
     return shown_pixels(_load(io.BytesIO(content), name), name)
 
 
-def read_page(path: Path, page: int) -> NDArray[np.uint8]:
-    """Return one page, from 0, of a file with several, as `read_image` returns a file with one. Raises BadItem."""
-    return shown_pixels(_load(path, path.name, page), path.name)
-
-
 def shown_pixels(picture: Image.Image, name: str) -> NDArray[np.uint8]:
     """Return what `read_image` returns, of the page that an opened file stands at. Raises BadItem and `FAULTS`."""
     if picture.mode in DEEP_GREY:
@@ -124,16 +119,14 @@ def _is_grey_palette(picture: Image.Image) -> bool:
     return bool((palette[used] == palette[used][:, :1]).all())
 
 
-def _load(source: Path | io.BytesIO, name: str, page: int | None = None) -> Image.Image:
-    """Open and decode a file, or one page of it, its size checked in between."""
+def _load(source: Path | io.BytesIO, name: str) -> Image.Image:
+    """Open and decode a file, its size checked in between."""
     try:
         with Image.open(source, formats=FORMATS) as picture:
-            if page is not None:
-                picture.seek(page)
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise BadItem(f"{name}: {width} x {height} pixels are more than the limit of {MAX_PIXELS}")
-            if page is None and (pages := page_count(picture)) != 1:
+            if (pages := page_count(picture)) != 1:
                 raise BadItem(f"{name}: has {pages} pages; a picture has one")
             picture.load()
             return picture

@@ -1,0 +1,207 @@
+"""Pictures of a request: what passes is the pixels, what does not is refused before it costs anything."""
+
+import base64
+import io
+import resource
+import struct
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+from serving_requests import data_url, picture
+
+from gmai_vl.serving.limits import Limits
+from gmai_vl.serving.pictures import picture_of, picture_of_bytes
+from gmai_vl.serving.refusals import Refusal
+
+LIMITS = Limits(image_bytes=200_000, image_pixels=100_000)
+PLACE = "messages[0].content[0].image_url.url"
+
+
+def file_of(pixels, kind, **options):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, **options)
+    return file.getvalue()
+
+
+def url_of(content, media="image/png"):
+    return f"data:{media};base64,{base64.b64encode(content).decode()}"
+
+
+def refused(url, limits=LIMITS):
+    with pytest.raises(Refusal) as refusal:
+        picture_of(url, limits, PLACE)
+    assert refusal.value.line.startswith(PLACE)
+    assert refusal.value.param == PLACE
+    return refusal.value.status
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "GIF", "WEBP"])
+def test_pixels_come_out_as_they_went_in(kind):
+    grey = np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
+    options = {"lossless": True} if kind == "WEBP" else {}
+    out = picture_of(url_of(file_of(grey, kind, **options), f"image/{kind.lower()}"), LIMITS, PLACE)
+    assert (np.atleast_3d(out)[..., 0] == grey).all()
+    assert (picture_of(data_url(picture(0)), LIMITS, PLACE) == picture(0)).all()
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_photograph_is_seen_as_it_was_held(turn):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    content = file_of(picture(1), "JPEG", exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content))))
+    assert (picture_of_bytes(content, LIMITS, PLACE) == expected).all()
+
+
+def png_header(width, height, data=b""):
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def tiff_header(width, height):
+    tags = [(256, 4, width), (257, 4, height), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 8), (278, 4, height)]
+    tags.append((279, 4, 1))
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+BOMBS = {
+    "a header alone": png_header(20_000, 20_000),
+    "a valid small stream": png_header(20_000, 20_000, zlib.compress(bytes(20_001))),
+    "a whole one": file_of(np.zeros((400, 400), np.uint8), "PNG"),
+    "a tiff": tiff_header(60_000, 60_000),
+    "a huge header": png_header(2**31 - 1, 2**31 - 1),
+    "a gif": b"GIF89a"
+    + struct.pack("<HH", 60_000, 60_000)
+    + b"\0\0\0,\0\0\0\0"
+    + struct.pack("<HH", 60_000, 60_000)
+    + b"\0\x02\0;",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs_are_told_by_their_header(name):
+    assert refused(url_of(BOMBS[name])) == 422
+
+
+_DECODE = """
+import resource, sys
+from gmai_vl.serving.limits import Limits
+from gmai_vl.serving.pictures import picture_of_bytes
+from gmai_vl.serving.refusals import Refusal
+content = sys.stdin.buffer.read()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    picture_of_bytes(content, Limits(), "p")
+except Refusal as refusal:
+    print(refusal.status, end=" ")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_a_bomb_of_sixty_million_pixels_takes_no_memory():
+    """In a process of its own, whose peak is read."""
+    bomb = png_header(8_000, 8_000, zlib.compress(bytes(8_001 * 8_000), 9))
+    assert len(bomb) < 10**5
+    said = subprocess.run([sys.executable, "-c", _DECODE], input=bomb, capture_output=True, check=True).stdout.split()
+    assert said[0] == b"422"
+    assert int(said[1]) < 20_000, "KiB"
+    assert resource
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP"])
+def test_cut_anywhere_it_is_a_picture_or_refused(kind):
+    whole = file_of(picture(2), kind)
+    for length in range(0, len(whole), max(1, len(whole) // 40)):
+        try:
+            pixels = picture_of_bytes(whole[:length], LIMITS, PLACE)
+        except Refusal as refusal:
+            assert refusal.status == 422
+        else:
+            assert pixels.shape[:2] == picture(2).shape[:2]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>",
+        b"<!doctype html><img src=x onerror=alert(1)>",
+        b"%PDF-1.7",
+        b"",
+        b"\x89PNG\r\n\x1a\n" + b"<script>secret</script>",
+    ],
+)
+def test_what_only_calls_itself_a_picture_is_refused_unquoted(content):
+    with pytest.raises(Refusal) as refusal:
+        picture_of(url_of(content), LIMITS, PLACE)
+    assert refusal.value.status == 422
+    assert "script" not in refusal.value.line
+    assert "alert" not in refusal.value.line
+
+
+def test_several_pages_are_no_picture():
+    pages = [Image.fromarray(np.full((5, 5), shade, np.uint8)) for shade in range(3)]
+    for kind in ("GIF", "TIFF"):
+        file = io.BytesIO()
+        pages[0].save(file, kind, save_all=True, append_images=pages[1:])
+        assert refused(url_of(file.getvalue())) == 422
+
+
+@pytest.mark.parametrize(
+    ("url", "status"),
+    [
+        ("https://example.org/a.png", 400),
+        ("http://127.0.0.1/a.png", 400),
+        ("file:///etc/passwd", 400),
+        ("javascript:alert(1)", 400),
+        ("", 400),
+        ("data:", 400),
+        ("data:,x", 400),
+        ("data:text/html;base64,eA==", 400),
+        ("data:image/svg+xml;base64,eA==", 400),
+        ("data:image/png,rawbytes", 400),
+        ("data:image/png;base64", 400),
+        ("data:image/png;base64,%%%", 400),
+        ("data:image/png;base64,ab c=", 400),
+        ("data:image/png;base64,abc", 400),
+        ("data:image/png;base64,é", 400),
+        ("data:image/png;base64,", 422),
+        ("data:image/png;base64," + "A" * 266_672, 413),
+    ],
+)
+def test_addresses_that_hold_no_picture(url, status):
+    assert refused(url) == status
+
+
+def test_the_head_may_name_parameters_and_any_case():
+    url = data_url(picture(0)).replace("data:image/png;", "DATA:Image/PNG;name=a.png;")
+    assert (picture_of(url, LIMITS, PLACE) == picture(0)).all()
+
+
+@given(st.text(max_size=200) | st.text(max_size=80).map(lambda text: "data:image/png;base64," + text))
+def test_any_text_is_refused_or_a_picture(text):
+    try:
+        picture_of(text, LIMITS, PLACE)
+    except Refusal as refusal:
+        assert refusal.status in (400, 413, 422)
+
+
+@given(st.binary(max_size=300), st.sampled_from(["PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP"]), st.integers(0, 200))
+def test_any_damage_is_refused_or_a_picture(noise, kind, place):
+    whole = bytearray(file_of(picture(0, 12, 12), kind))
+    whole[place : place + len(noise)] = noise
+    try:
+        pixels = picture_of_bytes(bytes(whole), LIMITS, PLACE)
+    except Refusal as refusal:
+        assert refusal.status == 422
+    else:
+        assert pixels.size <= 3 * LIMITS.image_pixels

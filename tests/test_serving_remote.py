@@ -1,0 +1,262 @@
+"""Remote pictures: public hosts only, the address that was checked, nothing followed, nothing without end."""
+
+import asyncio
+import gzip
+import http.server
+import shutil
+import ssl
+import subprocess
+import threading
+from contextlib import contextmanager
+
+import pytest
+from serving_requests import picture
+from test_serving_pictures import file_of
+
+from gmai_vl.serving.limits import Limits
+from gmai_vl.serving.refusals import Refusal
+from gmai_vl.serving.remote import fetch_picture, is_public
+
+LIMITS = Limits(image_bytes=50_000)
+HOST = "pictures.example"
+PNG = file_of(picture(0), "PNG")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *(
+            "127.0.0.1",
+            "127.9.9.9",
+            "0.0.0.0",
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+        ),
+        *("224.0.0.1", "255.255.255.255", "192.0.2.1", "198.18.0.1", "240.0.0.1"),
+        *(
+            "::1",
+            "::",
+            "fe80::1",
+            "fe80::1%eth0",
+            "fc00::1",
+            "ff02::1",
+            "2001:db8::1",
+            "::ffff:127.0.0.1",
+            "::ffff:8.8.8.8",
+        ),
+        *("::7f00:1", "64:ff9b::7f00:1", "64:ff9b::808:808", "2002:7f00:1::", "2001:0:7f00:1::", "64:ff9b:1::1"),
+        *("", "localhost", "2130706433", "0x7f.1"),
+    ],
+)
+def test_addresses_that_are_none_of_the_public_network(address):
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "93.184.215.14", "2606:4700::1111"])
+def test_addresses_that_are(address):
+    assert is_public(address)
+
+
+def get(url, **more):
+    return asyncio.run(fetch_picture(url, LIMITS, "p", **more))
+
+
+def refused(url, **more):
+    with pytest.raises(Refusal) as refusal:
+        get(url, **more)
+    assert refusal.value.line.startswith("p: ")
+    return refusal.value.status
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.org/a.png",
+        "ftp://example.org/a.png",
+        "https://example.org:8443/a.png",
+        "https://user@example.org/a.png",
+        "https://user:word@example.org/a.png",
+        "https:///a.png",
+        "https://[::1",
+        "https://example.org:99999/",
+        "https://" + "a" * 70 + ".example/",
+        "//example.org/a.png",
+    ],
+)
+def test_addresses_that_are_not_asked_at_all(url):
+    asked = []
+
+    async def resolve(host):
+        asked.append(host)
+        return ["8.8.8.8"]
+
+    assert refused(url, resolve=resolve) == 400
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "127.0.0.1",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "169.254.169.254",
+    ],
+)
+def test_every_spelling_of_this_machine_is_refused(host):
+    assert refused(f"https://{host}/a.png") in (400, 422)
+
+
+def test_one_private_address_among_public_ones_is_enough():
+    async def resolve(_host):
+        return ["8.8.8.8", "10.0.0.1"]
+
+    assert refused(f"https://{HOST}/", resolve=resolve) == 400
+
+
+def test_a_host_without_an_address():
+    async def resolve(_host):
+        raise OSError("no such host")
+
+    assert refused(f"https://{HOST}/", resolve=resolve) == 422
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl on the path, which makes the certificate of a server")
+    folder = tmp_path_factory.mktemp("tls")
+    words = f"req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN={HOST} -addext"
+    command = [openssl, *words.split(), f"subjectAltName=DNS:{HOST}"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@contextmanager
+def host(certificate, answer):
+    """Serve https on this machine; yield what `fetch_picture` needs to ask it."""
+    seen = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append((self.path, dict(self.headers)))
+            answer(self)
+
+        def log_message(self, *_words):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    async def resolve(_host):
+        return ["127.0.0.1"]
+
+    trusted = ssl.create_default_context(cafile=str(certificate / "cert.pem"))
+    allowed = {"resolve": resolve, "is_allowed": lambda _address: True, "verify": trusted, "port": server.server_port}
+    try:
+        yield allowed, seen
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def reply(content, status=200, **headers):
+    def answer(handler):
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.send_header("content-length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    return answer
+
+
+def test_a_picture_is_fetched_under_the_name_of_its_host(certificate):
+    with host(certificate, reply(PNG)) as (allowed, seen):
+        assert get(f"https://{HOST}/a.png?b=1#c", **allowed) == PNG
+    ((path, headers),) = seen
+    assert path == "/a.png?b=1"
+    assert headers["host"] == HOST
+    assert headers["accept-encoding"] == "identity"
+
+
+def test_a_redirect_is_not_followed(certificate):
+    with host(certificate, reply(b"", 302, location="http://127.0.0.1/secret")) as (allowed, seen):
+        assert refused(f"https://{HOST}/", **allowed) == 422
+    assert len(seen) == 1
+
+
+def test_another_hosts_certificate_is_not_taken(certificate):
+    with host(certificate, reply(PNG)) as (allowed, _):
+        assert refused("https://other.example/", **allowed) == 422
+
+
+def test_a_certificate_that_nobody_vouches_for_is_not_taken(certificate):
+    with host(certificate, reply(PNG)) as (allowed, _):
+        assert refused(f"https://{HOST}/", **allowed | {"verify": True}) == 422
+
+
+def test_what_is_too_large_is_given_up(certificate):
+    def endless(handler):
+        handler.send_response(200)
+        handler.end_headers()
+        try:
+            while True:
+                handler.wfile.write(b"x" * 10_000)
+        except OSError:
+            pass
+
+    with host(certificate, endless) as (allowed, _):
+        assert refused(f"https://{HOST}/", **allowed) == 413
+
+
+def test_what_is_packed_is_not_unpacked(certificate):
+    packed = gzip.compress(bytes(10**7))
+    with host(certificate, reply(packed, content_encoding="gzip")) as (allowed, _):
+        assert get(f"https://{HOST}/", **allowed) == packed
+
+
+def test_a_slow_host_is_not_waited_for(certificate):
+    gate = threading.Event()
+
+    def slow(handler):
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(b"x")
+        handler.wfile.flush()
+        gate.wait(60)
+
+    with host(certificate, slow) as (allowed, _):
+        assert refused(f"https://{HOST}/", seconds=0.5, **allowed) == 422
+        gate.set()
+
+
+def test_a_name_is_looked_up_once_and_the_checked_address_is_asked(certificate):
+    """A resolver that would say this machine the second time (DNS rebinding) is not asked a second time."""
+    answers = iter([["127.0.0.1"], ["127.0.0.2"]])
+    checked = []
+
+    async def resolve(_host):
+        return next(answers)
+
+    def is_allowed(address):
+        checked.append(address)
+        return True
+
+    with host(certificate, reply(PNG)) as (allowed, seen):
+        assert get(f"https://{HOST}/", **allowed | {"resolve": resolve, "is_allowed": is_allowed}) == PNG
+    assert checked == ["127.0.0.1"]
+    assert len(seen) == 1
+    assert next(answers) == ["127.0.0.2"]
