@@ -3,11 +3,11 @@
     python benchmarks/serving.py [--model runs/smol-12l/final] [--seconds 120] [--streams 8 32] [--precision bf16]
 
 Without `--model` a smol-12l is put together that was taught nothing and babbles to the longest length: speed depends on
-shapes, not on sense. Starts `gmai serve` and asks it, streamed and greedy, as many clients at a time as `--streams`
-says, each with its next question as soon as its last is answered; before and after that one client alone. Every tenth
-client leaves after the first text. Told are answers and tokens a second, their ratio to one client's, the time to the
-first text, and faults: answers that differ from those that the same question had alone, or were lost; and what is still
-under way afterwards. In the end SIGTERM comes while streams are open; each has to be finished.
+shapes, not on sense. Starts `gmai serve` and asks it, streamed and drawn by seeds, as many clients at a time as
+`--streams` says, each with its next question as soon as its last is answered; before and after that one client alone.
+Every tenth client leaves after the first text. Told are answers and tokens a second, their ratio to one client's, the
+time to the first text, and faults: answers that differ from those that the same question had alone, or were lost; and
+what is still under way afterwards. In the end SIGTERM comes while streams are open; each has to be finished.
 """
 
 import argparse
@@ -38,8 +38,8 @@ from gmai_vl import __version__
 from gmai_vl.foundation import canonical_json, code_identity, write_text
 from gmai_vl.model import ModelSettings, build_model, save_model
 
-PICTURES, TEXTS = 8, ("Describe this image.", "What does this image show?", "Which modality is this?", "Is it normal?")
-LONGEST = 64
+PICTURES, TEXTS = 4, ("Describe this image.", "What does this image show?", "Which modality is this?", "Is it normal?")
+LONGEST = 32
 LEAVES = 10
 """Every so many-th request is left after its first text."""
 
@@ -236,7 +236,7 @@ def body(number: int) -> dict[str, Any]:
         {"type": "text", "text": TEXTS[number // PICTURES % len(TEXTS)]},
     ]
     message = {"role": "user", "content": content}
-    options = {"stream_options": {"include_usage": True}, "max_tokens": LONGEST, "temperature": 0}
+    options = {"stream_options": {"include_usage": True}, "max_tokens": LONGEST, "temperature": 1, "seed": number}
     return {"model": "m", "messages": [message], "stream": True, **options}
 
 

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from gmai_vl import __version__
 from gmai_vl.foundation import visible
 from gmai_vl.serving.api import Fetch, api_routes
+from gmai_vl.serving.demo import demo_routes
 from gmai_vl.serving.guard import Guard
 from gmai_vl.serving.limits import Limits
 from gmai_vl.serving.record import Record
@@ -66,6 +67,7 @@ def create_app(served: Sequence[Served], access: Access, folder: Path) -> FastAP
         redoc_url=None,
     )
     app.include_router(api_routes(served, limits, record, access.fetch))
+    app.include_router(demo_routes([one.name for one in served], limits))
     app.include_router(study_routes(store, limits))
 
     @app.get("/health", responses={503: {"description": "An engine has ended"}})
