@@ -25,9 +25,11 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def running(app: Any, *, limits: Limits | None = None) -> Iterator[str]:
-    """Serve `app` and yield its address, `http://127.0.0.1:PORT`."""
+def running(app: Any, *, limits: Limits | None = None, send_buffer: int | None = None) -> Iterator[str]:
+    """Serve `app` and yield its address, `http://127.0.0.1:PORT`. `send_buffer`: of the system, bytes."""
     listener = socket.socket()
+    if send_buffer is not None:  # connections have that of their listener
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
         app,

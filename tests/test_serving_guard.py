@@ -1,6 +1,7 @@
 """The guard lets through what may pass, tells the rest why, and takes in no more than there is room for."""
 
 import asyncio
+import http.client
 import json
 import socket
 
@@ -109,6 +110,26 @@ def test_what_is_announced_too_long_is_refused_unread(url):
     head = "POST /v1/x HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 1001\r\n\r\n"
     assert raw(url, head).startswith("HTTP/1.1 413")  # not a byte of the body was sent
     assert raw(url, head.replace("1001", "9" * 30)).startswith("HTTP/1.1 4")
+
+
+@pytest.mark.parametrize("path", ["/v1/x", "/demo/studies"])
+def test_who_closes_after_one_request_reads_why_it_was_refused(url, path):
+    """Such a client sends all before it reads; a connection that is closed before breaks under its hands."""
+    for _ in range(5):
+        client = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
+        client.request("POST", path, b"x" * 5_000_000, {"connection": "close"})
+        assert client.getresponse().status == 413
+        client.close()
+
+
+def test_what_was_read_of_a_refused_body_is_not_held_while_the_rest_comes(url):
+    host, port = url.removeprefix("http://").split(":")
+    head = b"POST /v1/x HTTP/1.1\r\nhost: 127.0.0.1\r\ntransfer-encoding: chunked\r\n\r\n"
+    with socket.create_connection((host, int(port))) as refused:
+        refused.sendall(head + b"3e8\r\n" + b"x" * 1000 + b"\r\n")  # as much as is taken
+        refused.sendall(b"1\r\nx\r\n")
+        assert refused.recv(100).startswith(b"HTTP/1.1 413")
+        assert httpx.post(f"{url}/v1/x", content=b"x" * 1000).json() == {"length": 1000}
 
 
 def test_what_turns_out_too_long_is_refused(url):

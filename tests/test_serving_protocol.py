@@ -3,6 +3,8 @@
 import asyncio
 import socket
 import threading
+import time
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -116,6 +118,55 @@ def test_a_reply_that_is_not_read_is_given_up(server):
         deaf.sendall(HEAD.replace(b"/x", b"/endless"))
         assert state.ended.wait(60)
     assert httpx.get(f"{url}/x").status_code == 200
+
+
+def narrow(limits):
+    """Serve replies of any size; the system takes little of them at once."""
+
+    async def large(request):
+        return PlainTextResponse("x" * int(request.path_params["size"]))
+
+    app = Guard(Starlette(routes=[Route("/{size}", large)]), key=None, hosts=frozenset({"127.0.0.1"}), limits=limits)
+    return running(app, limits=limits, send_buffer=4096)
+
+
+def asking_for(url, size):
+    reader = socket.socket()
+    reader.settimeout(30)
+    reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    host, port = url.removeprefix("http://").split(":")
+    reader.connect((host, int(port)))
+    reader.sendall(HEAD.replace(b"/x", f"/{size}".encode()))
+    return reader
+
+
+def test_a_reply_that_is_read_slowly_comes_whole():
+    """It takes longer than a client may leave it unread; the other requests are what takes the time."""
+    began = time.monotonic()
+    with narrow(LIMITS) as url, asking_for(url, 1_000_000) as reader:
+        reply = b""
+        while not reply.endswith(b"\r\n\r\n"):
+            reply += reader.recv(1)
+        left = 1_000_000
+        while left:
+            if time.monotonic() - began < 3 * LIMITS.stalled_seconds:
+                assert httpx.get(f"{url}/1").text == "x"
+            piece = reader.recv(8192)
+            assert piece, f"cut off {left} bytes before its end"
+            left -= len(piece)
+
+
+def test_the_rest_of_a_reply_is_not_kept_for_ever():
+    """So little of it is left that the server was never told to stop writing. Its place is free in the end."""
+    began = time.monotonic()
+    with narrow(replace(LIMITS, connections=1)) as url, asking_for(url, 60_000):
+        while True:
+            assert time.monotonic() - began < 60, "the connection is still held"
+            try:
+                assert httpx.get(f"{url}/1").text == "x"
+                return
+            except httpx.TransportError:
+                pass
 
 
 def test_who_is_refused_while_still_sending_reads_why(url):

@@ -44,6 +44,8 @@ PNG = file_of(picture(0), "PNG")
             "fc00::1",
             "ff02::1",
             "2001:db8::1",
+            "3fff::1",
+            "fec0::1",
             "::ffff:127.0.0.1",
             "::ffff:8.8.8.8",
         ),
@@ -84,6 +86,11 @@ def refused(url, **more):
         "https://example.org:99999/",
         "https://" + "a" * 70 + ".example/",
         "//example.org/a.png",
+        "https://exa\x01mple.org/",
+        "https://example.org/\x7f",
+        "https://example.org/" + "a" * 70_000,
+        "https://⒈.org/",
+        "https://a..b/",
     ],
 )
 def test_addresses_that_are_not_asked_at_all(url):

@@ -55,29 +55,39 @@ class Guard:
             if message["type"] == "http.response.start":
                 has_begun = True
                 _add_headers(MutableHeaders(scope=message), path)
+            if message["type"] == "http.response.body" and not (message.get("more_body", False) or body.is_whole):
+                # Closed now, the connection of a client that is still sending would break before it reads its answer.
+                await send({**message, "more_body": True})
+                await body.drop()
+                message = {"type": "http.response.body", "body": b"", "more_body": False}
             await send(message)
 
-        body = _Body(self, receive, is_upload=path == UPLOAD)
+        body = _Body(self, receive, headers, is_upload=path == UPLOAD)
         try:
             _check_host(headers, self._hosts)
             _check_origin(headers)
             _check_key(headers, path, self._key)
-            body.announce(headers)
+            body.announce()
             # Whole before the application sees it, so that what is wrong with it is told from here.
             given = body.receive if body.is_upload else await body.whole()
             if given is not None:
                 await self._app(scope, given, guarded_send)
         except Refusal as refusal:
             assert not has_begun, "a body is read before its answer begins"
+            body.let_go()
             await JSONResponse(refusal.body(), refusal.status, headers=refusal.headers)(scope, receive, guarded_send)
         finally:
-            self._held -= body.held
+            body.let_go()
 
     def hold(self, count: int) -> None:
         """Take so many bytes in. Raises Refusal (429) where there are too many already."""
         if self._held + count > self._limits.bodies_bytes:
             raise Refusal(429, "the server is busy with other large requests; ask again later", retry_after=2)
         self._held += count
+
+    def let_go(self, count: int) -> None:
+        """Forget so many bytes."""
+        self._held -= count
 
     @property
     def limits(self) -> Limits:
@@ -88,28 +98,31 @@ class Guard:
 class _Body:
     """The body of one request, counted and timed as it comes."""
 
-    def __init__(self, guard: Guard, receive: Receive, *, is_upload: bool) -> None:
+    def __init__(self, guard: Guard, receive: Receive, headers: Mapping[str, str], *, is_upload: bool) -> None:
         self._guard, self._receive, self.is_upload = guard, receive, is_upload
+        self._told = headers.get("content-length", "0")
         self._most = guard.limits.upload_bytes if is_upload else guard.limits.body_bytes
         self._began = asyncio.get_running_loop().time()
         self._read = 0
-        self._is_whole = False
-        self.held = 0
+        self._held = 0
+        self.is_whole = self._told == "0" and "transfer-encoding" not in headers
+        """Whether nothing more of it is to come."""
 
-    def announce(self, headers: Mapping[str, str]) -> None:
+    def announce(self) -> None:
         """Hold the length that a request tells against the limit, before any of it is read. Raises Refusal."""
-        told = headers.get("content-length", "0")
-        if not (told.isascii() and told.isdigit()):
+        if not (self._told.isascii() and self._told.isdigit()):
             raise Refusal(400, "content-length is no number")
-        self._check(int(told[:20]))
+        self._check(int(self._told[:20]))
 
     async def whole(self) -> Receive | None:
         """Read all of it and return what an application receives: the body in one message, then what comes after.
 
         None where the client has left. Raises Refusal as `receive` does.
         """
+        if self.is_whole:
+            return self._receive
         parts = bytearray()
-        while not self._is_whole:
+        while not self.is_whole:
             message = await self.receive()
             if message["type"] != "http.request":
                 return None
@@ -121,7 +134,7 @@ class _Body:
 
         Raises Refusal: 413 for too much, 408 for too slow, 429 where all bodies together are too many bytes.
         """
-        if self._is_whole:
+        if self.is_whole:
             return await self._receive()
         seconds = self._guard.limits.body_seconds
         if self.is_upload:
@@ -131,17 +144,33 @@ class _Body:
                 message = await self._receive()
         except TimeoutError:
             raise Refusal(408, "the body of the request came too slowly") from None
-        if message["type"] == "http.request":
-            self._count(len(message.get("body", b"")))
-        self._is_whole = message["type"] != "http.request" or not message.get("more_body", False)
+        self._see(message)
+        self._count(len(message.get("body", b"")))
         return message
+
+    async def drop(self) -> None:
+        """Let a client send the rest, for as long as a whole body may take, and keep nothing of it."""
+        try:
+            async with asyncio.timeout(self._guard.limits.body_seconds):
+                while not self.is_whole:
+                    self._see(await self._receive())
+        except TimeoutError:
+            pass
+
+    def let_go(self) -> None:
+        """Make room for other bodies."""
+        self._guard.let_go(self._held)
+        self._held = 0
+
+    def _see(self, message: Message) -> None:
+        self.is_whole = message["type"] != "http.request" or not message.get("more_body", False)
 
     def _count(self, new: int) -> None:
         self._read += new
         self._check(self._read)
         if not self.is_upload:
             self._guard.hold(new)
-            self.held += new
+            self._held += new
 
     def _check(self, length: int) -> None:
         if length > self._most:

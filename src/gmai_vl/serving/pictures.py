@@ -9,11 +9,15 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from gmai_vl.foundation import BadItem
+from gmai_vl.serving.costly import Costly, checked
 from gmai_vl.serving.limits import Limits
 from gmai_vl.serving.refusals import Refusal
 from gmai_vl.sources.images import FAULTS, FORMATS, read_image_bytes
 
 SCHEME = "data:"
+HEAD_CHARACTERS = 200
+"""Before the comma of an address: type of the file and parameters."""
+
 MEDIA_TYPES = frozenset(f"image/{name}" for name in ("png", "jpeg", "jpg", "gif", "tiff", "bmp", "webp"))
 
 ORIENTATION = 0x0112
@@ -27,12 +31,14 @@ def picture_of(url: str, limits: Limits, place: str) -> NDArray[np.uint8]:
     file that is no picture. What the file is its content tells, whatever the address calls it.
     """
     if url[: len(SCHEME)].lower() != SCHEME:
-        kind = "start the server with --allow-remote-images for https" if url[:6].lower() == "https:" else "send base64"
+        is_web = url[:8].lower().startswith(("http://", "https://"))
+        kind = "start the server with --allow-remote-images for https" if is_web else "send base64"
         raise Refusal(400, f"{place}: is no data: address; {kind}", param=place)
-    head, comma, data = url[len(SCHEME) :].partition(",")
-    media_type, *parameters = head.lower().split(";")
-    if not comma or media_type.strip() not in MEDIA_TYPES or parameters[-1:] != ["base64"]:
+    comma = url.find(",", 0, len(SCHEME) + HEAD_CHARACTERS)
+    media_type, *parameters = url[len(SCHEME) : max(comma, 0)].lower().split(";")
+    if comma < 0 or media_type.strip() not in MEDIA_TYPES or parameters[-1:] != ["base64"]:
         raise Refusal(400, f"{place}: must begin with data:image/png;base64, or another type of picture", param=place)
+    data = url[comma + 1 :]
     if len(data) // 4 * 3 - 2 > limits.image_bytes:
         raise Refusal(413, f"{place}: more than {limits.image_bytes} bytes, the limit of a picture", param=place)
     try:
@@ -49,27 +55,55 @@ def picture_of_bytes(content: bytes, limits: Limits, place: str) -> NDArray[np.u
     """
     if len(content) > limits.image_bytes:
         raise Refusal(413, f"{place}: more than {limits.image_bytes} bytes, the limit of a picture", param=place)
-    width, height, turn = _header(content, place)
-    if width * height > limits.image_pixels:
-        line = f"{width} x {height} pixels are more than {limits.image_pixels}, the limit of a picture; make it smaller"
-        raise Refusal(422, f"{place}: {line}", param=place)
     try:
-        pixels = read_image_bytes(content, place)
-    except BadItem as bad:
-        raise Refusal(422, str(bad), param=place) from None
-    return _turned(pixels, turn)
+        content = checked(content, limits.image_pixels)
+        turn = _turn(content, limits.image_pixels)
+        return _turned(read_image_bytes(content, place), turn)
+    except Costly as costly:
+        line = f"cannot be read as a picture: it {costly}"
+    except _TooLarge as large:
+        line = f"{large} are more than {limits.image_pixels}, the limit of a picture; make it smaller"
+    except _SeveralPages:
+        line = "has several pages; a picture has one"
+    except UnidentifiedImageError:
+        line = f"is no {', '.join(FORMATS)} picture"
+    except (BadItem, *FAULTS):  # what Pillow says may quote the file
+        line = "cannot be decoded: it is damaged, cut off, or of a kind that is not read"
+    raise Refusal(422, f"{place}: {line}", param=place)
 
 
-def _header(content: bytes, place: str) -> tuple[int, int, int]:
-    """Return width, height and EXIF orientation, 1 where none is told. Nothing is decoded."""
+class _TooLarge(Exception):  # noqa: N818  it says what the file is
+    """More pixels than the limit; the message says how many."""
+
+
+class _SeveralPages(Exception):  # noqa: N818  it says what the file is
+    """A film, or a document."""
+
+
+def _turn(content: bytes, most: int) -> int:
+    """Return the EXIF orientation of a file whose header is that of one picture; 1 where none is told.
+
+    Nothing is decoded. Raises _TooLarge and _SeveralPages, UnidentifiedImageError and FAULTS.
+    """
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-            turn = picture.getexif().get(ORIENTATION, 1) if picture.format in ("JPEG", "MPO") else 1
-            return picture.width, picture.height, turn if isinstance(turn, int) else 1
-    except UnidentifiedImageError:
-        raise Refusal(422, f"{place}: is no {', '.join(FORMATS)} picture", param=place) from None
-    except FAULTS as error:
-        raise Refusal(422, f"{place}: cannot be read as a picture ({type(error).__name__})", param=place) from None
+            if picture.width * picture.height > most:
+                raise _TooLarge(f"{picture.width} x {picture.height} pixels")
+            if picture.format in ("JPEG", "MPO"):  # a camera's may carry a preview; it is still one picture
+                return _orientation(picture)
+            if getattr(picture, "is_animated", False):  # their number is not asked for: it may be a million
+                raise _SeveralPages
+            return 1
+    except Image.DecompressionBombError:
+        raise _TooLarge("its pixels") from None
+
+
+def _orientation(picture: Image.Image) -> int:
+    try:
+        turn = picture.getexif().get(ORIENTATION, 1)
+    except FAULTS:  # other programs show such a picture as it is stored
+        return 1
+    return turn if isinstance(turn, int) else 1
 
 
 def _turned(pixels: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:

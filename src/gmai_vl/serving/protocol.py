@@ -52,22 +52,36 @@ class BoundedProtocol(H11Protocol):
         self._unbound("head")  # uvicorn bounds the time between requests
         if self.conn.their_state is h11.SEND_BODY:
             self._bound("unwanted body", self._limits.body_seconds)
+        self._watch()
 
     def pause_writing(self) -> None:
         """Begin to wait for a client that does not read."""
         super().pause_writing()
-        self._bound("unread reply", self._limits.stalled_seconds)
+        self._watch()
 
     def resume_writing(self) -> None:
-        """The client reads again."""
+        """The client reads again; what is left may still stay unread."""
         super().resume_writing()
-        self._unbound("unread reply")
+        self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget what was waited for."""
         for name in list(self._timers):
             self._unbound(name)
         super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        """See after some seconds whether a client has read anything of what waits for it."""
+        self._unbound("unread reply")
+        if waiting := self.transport.get_write_buffer_size():
+            look = self.loop.call_later(self._limits.stalled_seconds, self._look, waiting)
+            self._timers["unread reply"] = look
+
+    def _look(self, before: int) -> None:
+        if self.transport.get_write_buffer_size() >= before:
+            self.transport.abort()
+        else:
+            self._watch()
 
     def _bound(self, name: str, seconds: float) -> None:
         """Break the connection off after some seconds, counted from the first of several calls."""

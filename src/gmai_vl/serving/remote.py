@@ -8,7 +8,6 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -23,10 +22,11 @@ PORT = 443
 Resolve = Callable[[str], Awaitable[Sequence[str]]]
 """From the name of a host to its addresses. Raises OSError where it has none."""
 
-_EMBEDDED = tuple(
-    ipaddress.ip_network(net) for net in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96")
-)
-"""IPv6 networks whose addresses stand for IPv4 ones (RFC 6052, 8215, 3056, 4380, 4291): a way round the checks."""
+GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+"""All of IPv6 that is given out (RFC 4291, 2.4): not what stands for IPv4 (RFC 6052, 8215), nor fec0::/10."""
+
+_NOT_PUBLIC = tuple(ipaddress.ip_network(net) for net in ("2001::/32", "2002::/16", "3fff::/20", "192.88.99.0/24"))
+"""Teredo and 6to4, which stand for IPv4 addresses (RFC 4380, 3056, 7526), and documentation (RFC 9637)."""
 
 
 async def resolved(host: str) -> list[str]:
@@ -64,19 +64,18 @@ async def fetch_picture(
 
 
 def _host_of(url: str, place: str) -> str:
+    """Return the name that is looked up, as the client that asks later reads the address: two readers may differ."""
     try:
-        parts = urlsplit(url)
-        has_port = parts.port is not None
-    except ValueError:
+        parts = httpx.URL(url)
+        host = parts.raw_host.decode("ascii")
+        host.encode("idna")  # no part of it is empty or too long
+    except (httpx.InvalidURL, UnicodeError):
         raise Refusal(400, f"{place}: is no address", param=place) from None
-    if parts.scheme != "https" or not parts.hostname:
+    if parts.scheme != "https" or not host:
         raise Refusal(400, f"{place}: pictures come from https addresses or as data: addresses", param=place)
-    if has_port or parts.username is not None or parts.password is not None:
+    if parts.port is not None or parts.userinfo:
         raise Refusal(400, f"{place}: an address may name neither a port nor a user", param=place)
-    try:
-        return parts.hostname.encode("idna").decode("ascii")
-    except UnicodeError:
-        raise Refusal(400, f"{place}: is no address", param=place) from None
+    return host
 
 
 async def _public_address(host: str, place: str, resolve: Resolve, is_allowed: Callable[[str], bool]) -> str:
@@ -96,7 +95,7 @@ def is_public(address: str) -> bool:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    if isinstance(ip, ipaddress.IPv6Address) and (ip.ipv4_mapped or any(ip in net for net in _EMBEDDED)):
+    if any(ip in net for net in _NOT_PUBLIC) or (ip.version == 6 and ip not in GLOBAL_UNICAST):
         return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
@@ -105,7 +104,7 @@ async def _fetched(url: str, host: str, address: str, limits: Limits, place: str
     """Return the file, from this address under the host's name and certificate."""
     pinned = httpx.URL(url).copy_with(host=address, port=port, fragment=None)
     # identity: what is packed can unpack to any size, and pictures are packed already.
-    headers = {"host": host, "accept": "image/*", "accept-encoding": "identity"}
+    headers = {"host": httpx.URL(url).netloc.decode("ascii"), "accept": "image/*", "accept-encoding": "identity"}
     async with (
         httpx.AsyncClient(verify=verify, trust_env=False, follow_redirects=False, timeout=SECONDS) as http,  # type: ignore[arg-type]
         http.stream("GET", pinned, headers=headers, extensions={"sni_hostname": host}) as reply,

@@ -56,7 +56,7 @@ def api_routes(served: Sequence[Served], limits: Limits, record: Record, fetch: 
         check(chat, limits)
         one = _named(chat.model, by_name)
         urls = picture_urls(chat)
-        remote = [place for place, url in urls.items() if fetch and not url.startswith("data:")]
+        remote = [place for place, url in urls.items() if fetch and url[:5].lower() != "data:"]
         files = {place: await fetch(urls[place], limits, place) for place in remote} if fetch else {}
 
         def prepared() -> list[Asked]:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from gmai_vl.foundation import BadItem
+from gmai_vl.serving.costly import Costly, checked
 from gmai_vl.serving.limits import Limits
 from gmai_vl.serving.pictures import picture_of_bytes
 from gmai_vl.serving.refusals import Refusal
@@ -19,6 +20,12 @@ MOST_PAGES = 2000
 
 def read_picture(path: Path, limits: Limits) -> Series:
     """Read a picture once, so that damage shows; its slices are read from the file again. Raises BadItem."""
+    if path.stat().st_size > limits.image_bytes:
+        raise BadItem(f"has more than {limits.image_bytes} bytes, the limit of a picture")
+    try:
+        checked(path.read_bytes(), limits.image_pixels)
+    except Costly as costly:
+        raise BadItem(str(costly)) from None
     pages = _pages(path, limits)
     if pages == 1:
         pixels = _picture(path, limits)
@@ -45,8 +52,6 @@ def _stack(slices: int, pixels: NDArray[np.uint8]) -> Stack:
 
 def _picture(path: Path, limits: Limits) -> NDArray[np.uint8]:
     """Return a picture as one that is sent with a question."""
-    if path.stat().st_size > limits.image_bytes:
-        raise BadItem(f"has more than {limits.image_bytes} bytes, the limit of a picture")
     try:
         return picture_of_bytes(path.read_bytes(), limits, "picture")
     except Refusal as refusal:
