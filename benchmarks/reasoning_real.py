@@ -6,8 +6,7 @@
 
 Each step is a call, so that those that do not need each other run side by side; one that was stopped goes on. `base`
 learns the form from questions of the side train, answered with the first two sentences of a caption of their image as
-the thought: it has to know it, or no answer earns anything. It answers in the words of the option, not by its letter,
-which models of this size do not learn to bind. `traces` has the base answer each question four times and
+the thought: it has to know it, or no answer earns anything. `traces` has the base answer each question four times and
 keeps what is right, `sft` learns them; `rl` and `rl-facts`, which also pays for what the annotation bears out, go on
 from the base, `sft-rl` from `sft`, and `rl-shuffled` from the base with labels drawn anew. Nothing but `compare` sees
 the sets that are held out.
@@ -108,7 +107,7 @@ def write_form(out: Path) -> None:
         if said := captions.get((about.corpus, str(about.case_id))):
             thought = " ".join(re.split(r"(?<=[.])\s+", said)[:2])
             told = {"id": f"{question.id}#0", "question": question.id, "thought": thought}
-            rows.append(told | {"answer": question.options[question.reference]})
+            rows.append(told | {"answer": question.reference})
     stable_rng(0, "form").shuffle(rows)
     (out / "form").mkdir(exist_ok=True)
     write_json(out / "form" / "run.json", {"side": "train", "questions": asked_sha256(items.questions)})
