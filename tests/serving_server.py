@@ -44,7 +44,7 @@ def running(app: Any, *, limits: Limits | None = None, send_buffer: int | None =
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:
-        assert server.ready.wait(60), "the server did not start"
+        assert server.ready.wait(60) and server.started, "the server did not start"
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True

@@ -1,9 +1,11 @@
 """Connections are not held for nothing: slow heads, unread replies and too many of them are broken off."""
 
 import asyncio
+import select
 import socket
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 
 import httpx
@@ -16,7 +18,9 @@ from starlette.routing import Route
 from gmai_vl.serving.guard import Guard
 from gmai_vl.serving.limits import Limits
 
-LIMITS = Limits(header_seconds=0.5, stalled_seconds=0.5, body_seconds=0.5, connections=20, body_bytes=100)
+PATIENT = Limits(connections=20, body_bytes=100)
+LIMITS = replace(PATIENT, header_seconds=0.5, stalled_seconds=0.5, body_seconds=0.5)
+ALONE = b"GET /x HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n"
 HEAD = b"GET /x HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
 
 
@@ -25,10 +29,7 @@ class State:
         self.ended = threading.Event()
 
 
-@pytest.fixture
-def server():
-    state = State()
-
+def serving(limits, state=None):
     async def endless(_request):
         async def pieces():
             try:
@@ -44,14 +45,26 @@ def server():
         return PlainTextResponse(str(len(await request.body())))
 
     inner = Starlette(routes=[Route("/x", x, methods=["GET", "POST"]), Route("/endless", endless)])
-    app = Guard(inner, key=None, hosts=frozenset({"127.0.0.1"}), limits=LIMITS)
-    with running(app, limits=LIMITS) as url:
+    return running(Guard(inner, key=None, hosts=frozenset({"127.0.0.1"}), limits=limits), limits=limits)
+
+
+@pytest.fixture
+def server():
+    state = State()
+    with serving(LIMITS, state) as url:
         yield url, state
 
 
 @pytest.fixture
 def url(server):
     return server[0]
+
+
+@pytest.fixture
+def patient_url():
+    """Of a server that waits longer than any of this takes."""
+    with serving(PATIENT) as url:
+        yield url
 
 
 def connected(url):
@@ -70,6 +83,15 @@ def read_all(connection):
     return reply
 
 
+def assert_answered(connection):
+    reply = b""
+    while not reply.endswith(b"\r\n\r\n0"):
+        piece = connection.recv(4096)
+        assert piece
+        reply += piece
+    assert reply.startswith(b"HTTP/1.1 200")
+
+
 @pytest.mark.parametrize("start", [b"", b"G", HEAD[:-2]])
 def test_a_head_that_does_not_come_is_not_waited_for(url, start):
     with connected(url) as slow:
@@ -77,38 +99,60 @@ def test_a_head_that_does_not_come_is_not_waited_for(url, start):
         assert read_all(slow) == b""
 
 
-def test_nor_is_a_second_one_on_the_same_connection(url):
+@pytest.mark.parametrize("is_asked_together", [False, True])
+def test_nor_is_a_second_one_on_the_same_connection(url, is_asked_together):
     with connected(url) as slow:
-        slow.sendall(HEAD)
-        assert slow.recv(4096).startswith(b"HTTP/1.1 200")
-        slow.sendall(HEAD[:-2])
-        assert b"HTTP/1.1 200" not in read_all(slow)
+        slow.sendall(HEAD + HEAD[:-2] if is_asked_together else HEAD)
+        assert_answered(slow)
+        if not is_asked_together:
+            slow.sendall(HEAD[:-2])
+        assert read_all(slow) == b""
 
 
-def test_a_slow_head_that_comes_in_time_is_answered(url):
-    with connected(url) as one:
+@pytest.mark.parametrize("before", [b"", HEAD])
+def test_a_head_that_comes_in_drops_is_not_waited_for(url, before):
+    with connected(url) as slow:
+        slow.sendall(before)
+        if before:
+            assert_answered(slow)
+        slow.sendall(HEAD[:-2] + b"name: ")
+        try:
+            while not select.select([slow], [], [], 0.02)[0]:
+                slow.sendall(b"x")
+        except (ConnectionResetError, BrokenPipeError):
+            return
+        assert read_all(slow) == b""
+
+
+def test_a_head_in_many_parts_is_answered(patient_url):
+    with connected(patient_url) as one:
         for byte in HEAD:
             one.sendall(bytes([byte]))
-        assert one.recv(4096).startswith(b"HTTP/1.1 200")
+        assert_answered(one)
 
 
-def test_connections_beyond_the_limit_are_closed_and_the_others_answered(url):
-    held = [connected(url) for _ in range(300)]
-    refused = 0
-    for connection in held:
-        try:
-            connection.sendall(HEAD)
-            refused += not connection.recv(4096)
-        except (ConnectionResetError, BrokenPipeError):
-            refused += 1
-    assert 300 - LIMITS.connections <= refused < 300
-    for connection in held:
-        connection.close()
-    with connected(url) as after:  # the places are free again, maybe not this very moment
-        after.sendall(HEAD)
-        while not read_all(after).startswith(b"HTTP/1.1 200"):
-            after = connected(url)
-            after.sendall(HEAD.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
+def test_requests_one_behind_the_other_are_answered_each(patient_url):
+    with connected(patient_url) as one:
+        one.sendall(HEAD * 50 + ALONE)
+        assert read_all(one).count(b"HTTP/1.1 200 OK") == 51
+
+
+def test_many_connections_at_once_are_answered():
+    with serving(replace(PATIENT, connections=300)) as url, ExitStack() as entered:
+        held = [entered.enter_context(connected(url)) for _ in range(300)]
+        for connection in reversed(held):
+            connection.sendall(ALONE)
+        assert all(read_all(connection).startswith(b"HTTP/1.1 200") for connection in held)
+
+
+def test_connections_beyond_the_limit_are_closed_and_the_others_answered(patient_url):
+    with ExitStack() as entered:
+        held = [entered.enter_context(connected(patient_url)) for _ in range(300)]
+        assert not any(map(read_all, held[PATIENT.connections :]))
+        for connection in held[: PATIENT.connections]:
+            connection.sendall(ALONE)
+            assert read_all(connection).startswith(b"HTTP/1.1 200")
+    assert httpx.get(f"{patient_url}/x").status_code == 200  # the places are free again
 
 
 def test_a_reply_that_is_not_read_is_given_up(server):
@@ -169,13 +213,20 @@ def test_the_rest_of_a_reply_is_not_kept_for_ever():
                 pass
 
 
-def test_who_is_refused_while_still_sending_reads_why(url):
-    with connected(url) as sending:
+def test_who_is_refused_while_still_sending_reads_why(patient_url):
+    with connected(patient_url) as sending:
         sending.sendall(b"POST /x HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 200000\r\n\r\n" + b"x" * 1000)
         assert sending.recv(4096).startswith(b"HTTP/1.1 413")
-        sending.sendall(b"x" * 199_000)
-        sending.sendall(HEAD)
+        sending.sendall(b"x" * 199_000 + ALONE)
         assert b"HTTP/1.1 200" in read_all(sending)
+
+
+@pytest.mark.parametrize(("length", "status"), [(b"100", b"100"), (b"101", b"413")])
+def test_who_asks_before_sending_is_told_what_is_too_long(patient_url, length, status):
+    with connected(patient_url) as asking:
+        head = b"POST /x HTTP/1.1\r\nhost: 127.0.0.1\r\nexpect: 100-continue\r\ncontent-length: "
+        asking.sendall(head + length + b"\r\n\r\n")
+        assert asking.recv(4096).startswith(b"HTTP/1.1 " + status)
 
 
 def test_who_goes_on_sending_for_ever_is_broken_off(url):
@@ -186,12 +237,34 @@ def test_who_goes_on_sending_for_ever_is_broken_off(url):
                 sending.sendall(b"x" * 10)
 
 
-@pytest.mark.parametrize("garbage", [b"\x16\x03\x01\x02\x00\x01\x00", b"NONSENSE\r\n\r\n", b"x" * 200_000])
-def test_what_is_no_http_is_refused(url, garbage):
-    with connected(url) as odd:
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00",  # TLS
+        b"NONSENSE\r\n\r\n",
+        b"GET /x HTTP/1.1\r\nhost 127.0.0.1\r\n\r\n",
+        HEAD.replace(b"/x", b"/\0"),
+        HEAD[:-2] + b"content-length: x\r\n\r\n",
+        HEAD[:-2] + b"content-length: -1\r\n\r\n",
+        HEAD[:-2] + b"content-length: 1\r\ncontent-length: 2\r\n\r\n",
+        HEAD[:-2] + b"transfer-encoding: gzip\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_refused(patient_url, garbage):
+    with connected(patient_url) as odd:
+        odd.sendall(garbage)
+        assert read_all(odd)[:11] in (b"HTTP/1.1 40", b"HTTP/1.1 50")
+    assert httpx.get(f"{patient_url}/x").status_code == 200
+
+
+@pytest.mark.parametrize("head", [b"x" * 2**21, HEAD[:-2] + b"a: b\r\n" * 2**18, HEAD[:-2] + b"a: " + b"x" * 2**21])
+def test_a_head_without_end_is_refused(patient_url, head):
+    """The client may not get to read the answer: what it sends is not read to its end."""
+    with connected(patient_url) as odd:
         try:
-            odd.sendall(garbage)
-        except ConnectionResetError:
-            return
-        assert read_all(odd)[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 431", b"")
-    assert httpx.get(f"{url}/x").status_code == 200
+            odd.sendall(head + b"\r\n\r\n")
+        except (ConnectionResetError, BrokenPipeError):
+            pass
+        else:
+            assert read_all(odd)[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 431", b"")
+    assert httpx.get(f"{patient_url}/x").status_code == 200

@@ -76,6 +76,11 @@ class Guard:
             assert not has_begun, "a body is read before its answer begins"
             body.let_go()
             await JSONResponse(refusal.body(), refusal.status, headers=refusal.headers)(scope, receive, guarded_send)
+        except Exception:
+            if not has_begun:
+                failed = Refusal(500, "the server failed; its log says where")
+                await JSONResponse(failed.body(), failed.status)(scope, receive, guarded_send)
+            raise  # for the log
         finally:
             body.let_go()
 
@@ -206,7 +211,8 @@ def _check_key(headers: Mapping[str, str], path: str, key: str | None) -> None:
     if key is None or path in OPEN_TO_ALL or path.startswith(PAGE):
         return
     scheme, _, given = headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), key.encode()):
+    # Headers are bytes that Starlette reads as Latin-1.
+    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), key.encode()):
         raise Refusal(401, "a key is needed: `Authorization: Bearer KEY`", code="invalid_api_key")
 
 

@@ -93,7 +93,8 @@ def _turn(content: bytes, most: int) -> int:
                 return _orientation(picture)
             if getattr(picture, "is_animated", False):  # their number is not asked for: it may be a million
                 raise _SeveralPages
-            return 1
+            # A TIFF is turned as it is decoded. One that is not in the header would be looked for behind the pixels.
+            return _orientation(picture) if "exif" in picture.info and picture.format != "TIFF" else 1
     except Image.DecompressionBombError:
         raise _TooLarge("its pixels") from None
 
