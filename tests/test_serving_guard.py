@@ -320,7 +320,8 @@ def test_a_stream_ends_when_its_client_leaves():
     with running(whole, limits=LIMITS) as url:
         told = errors()
         with httpx.stream("POST", f"{url}/endless", content=b"asked") as reply:
-            assert next(reply.iter_raw()).startswith(b"x")
+            pieces = reply.iter_raw()
+            assert next(pieces).startswith(b"x")
             assert not whole.state.ended.is_set()
         assert whole.state.ended.wait(60)
     assert not told
