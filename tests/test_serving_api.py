@@ -3,6 +3,7 @@
 import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import httpx
 import openai
@@ -11,10 +12,12 @@ from evaluation_samples import question as benchmark_question
 from outspoken_models import outspoken
 from serving_requests import TEXTS, data_url, picture
 from serving_server import running
+from test_serving_pictures import file_of
 
 from gmai_vl.evaluation.remote import ask_endpoint, endpoint_of
 from gmai_vl.model import Request, Sampling, encode_prompt, respond
 from gmai_vl.records import ImageRef, Turn
+from gmai_vl.serving.api.routes import FETCHED_AT_ONCE
 from gmai_vl.serving.app import Access, create_app
 from gmai_vl.serving.engine import Engine
 from gmai_vl.serving.limits import Limits
@@ -88,6 +91,37 @@ def test_an_answer_about_a_picture_is_the_models_own(client, vlm, number):
     assert reply.usage.completion_tokens == expected.tokens
     assert reply.usage.total_tokens == len(prompt) + expected.tokens
     assert (reply.object, reply.model, reply.system_fingerprint) == ("chat.completion", "tiny", "fp_1")
+
+
+def test_pictures_from_elsewhere_are_fetched_where_that_is_switched_on(vlm, tmp_path):
+    """A few at a time: each is held as a file until it is decoded."""
+    under_way, most, places = 0, 0, []
+
+    async def fetch(url, _limits, place):
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        places.append(place)
+        await asyncio.sleep(0.01)
+        under_way -= 1
+        return file_of(picture(int(url[-1])), "PNG")
+
+    served = [Served(name="tiny", engine=Engine(vlm, running=4, waiting=60), fingerprint="fp", created=1)]
+    limits = replace(LIMITS, waiting=60)
+    with running(create_app(served, Access(limits=limits, fetch=fetch), tmp_path), limits=limits) as url:
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+
+        def answer(number):
+            remote = {"type": "image_url", "image_url": {"url": f"https://e.org/{number % 3}"}}
+            message = shown("which one?", 2)
+            return ask(client, {**message, "content": [remote, *message["content"]]}, max_tokens=4)
+
+        with ThreadPoolExecutor(24) as clients:
+            said = [reply.choices[0].message.content for reply in clients.map(answer, range(24))]
+        expected = [ask(client, shown("which one?", number, 2), max_tokens=4) for number in range(3)]
+    assert said == [expected[number % 3].choices[0].message.content for number in range(24)]
+    assert places == ["messages[0].content[0].image_url.url"] * 24
+    assert most <= FETCHED_AT_ONCE
 
 
 def test_a_text_alone_and_a_system_message(client, vlm):

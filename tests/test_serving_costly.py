@@ -51,6 +51,15 @@ def tiff(*changes, order="<", is_big=False):
     return start.ljust(16, b"\0") + bytes(16) + struct.pack(order + counted, len(tags)) + listed + bytes(8)
 
 
+def tiff_of_pages(count, *changes):
+    """Return a TIFF whose pages after the first, whose pixels are the first's, have some tags of their own."""
+    first, page = tiff(), tiff(*changes)[32:-8]
+    whole = bytearray(first[:-8])
+    for _ in range(count - 1):
+        whole += struct.pack("<I", len(whole) + 4) + page
+    return bytes(whole) + bytes(4)
+
+
 COSTLY = {
     "scans": scans(100),
     "segments": JPEG[:2] + segment(0xE0) * 3000 + JPEG[2:],
@@ -62,6 +71,11 @@ COSTLY = {
     "strips of a large file": tiff((273, 4, 10**6, 8), is_big=True),
     "a tile": tiff((322, 4, 1, 40_000), (323, 4, 1, 50_000)),
     "a tile, the other way round": tiff((322, 4, 1, 40_000), (323, 4, 1, 50_000), order=">"),
+    "strips of a later page": tiff_of_pages(2, (273, 4, 10**6, 8)),
+    "strips of all pages": tiff_of_pages(50, (273, 4, 50_000, 8)),
+    "tags": (big := tiff(is_big=True))[:32] + struct.pack("<Q", 2**21) + big[40:],
+    "pages": tiff_of_pages(3000),
+    "a tile of a later page": tiff_of_pages(3, (322, 4, 1, 40_000), (323, 4, 1, 50_000)),
     "a tile whose size is a fraction": tiff((322, 11, 1, 0x471C4000), (323, 11, 1, 0x47435000)),
 }
 
@@ -87,6 +101,14 @@ def test_as_many_parts_as_are_usual_are_taken():
 def test_a_plain_tiff_of_every_kind_that_pillow_reads_passes(order, is_big):
     assert picture_of_bytes(tiff(order=order, is_big=is_big), LIMITS, PLACE).shape == (4, 4)
     assert picture_of_bytes(tiff((322, 4, 1, 16), (323, 4, 1, 16)), LIMITS, PLACE).shape == (4, 4)
+
+
+def test_as_many_pages_as_are_usual_pass_and_a_chain_ends_where_it_began():
+    film = tiff_of_pages(300)
+    assert checked(film, PIXELS) == film
+    assert Image.open(io.BytesIO(film)).n_frames == 300
+    ring = film[:-4] + struct.pack("<I", 32)
+    assert checked(ring, PIXELS) == ring
 
 
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "jpeg"])

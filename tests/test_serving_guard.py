@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 from gmai_vl.serving.guard import Guard
 from gmai_vl.serving.limits import Limits
+from gmai_vl.serving.record import Record
 from gmai_vl.serving.refusals import Refusal
 
 LIMITS = Limits(body_bytes=1000, bodies_bytes=1500, upload_bytes=5000)
@@ -80,14 +81,14 @@ async def refused(_request: Request, refusal: Refusal) -> JSONResponse:
     return JSONResponse(refusal.body(), refusal.status, headers=refusal.headers)
 
 
-def app(key=None, limits=LIMITS):
+def app(key=None, limits=LIMITS, record=None):
     """An application around which the guard stands as it does around the server's own."""
     paths = ["/", "/v1/x", "/demo/studies", "/health", "/page/a.js"]
     routes = [Route(path, echo, methods=["GET", "POST"]) for path in paths]
     others = {"/twice": twice, "/call": call, "/failing": failing, "/failing-later": failing_later}
     routes += [Route(path, answer) for path, answer in others.items()]
     hosts = frozenset({"127.0.0.1", "[::1]", "name.example"})
-    guard = Middleware(Guard, key=key, hosts=hosts, limits=limits)
+    guard = Middleware(Guard, key=key, hosts=hosts, limits=limits, record=record or Record(()))
     routes.append(Route("/endless", endless, methods=["POST"]))
     whole = Starlette(routes=routes, middleware=[guard], exception_handlers={Refusal: refused})
     whole.state.called, whole.state.ended = asyncio.Event(), threading.Event()
@@ -159,6 +160,34 @@ def test_it_answers_to_its_own_names_only(url, host, status):
 )
 def test_odd_names_do_not_pass_for_its_own(url, head, status):
     assert raw(url, f"{head}\r\n").startswith(f"HTTP/1.1 {status}")
+
+
+def test_what_is_no_http_is_told_in_the_form_of_everything_else(url):
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(b"this is <no> request\r\n\r\n")
+        reply = http.client.HTTPResponse(connection)
+        reply.begin()
+        assert (reply.status, reply.getheader("content-type")) == (400, "application/json")
+        told = json.loads(reply.read())["error"]
+    assert told == {
+        "message": "this is no request in HTTP/1.1",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": None,
+    }
+
+
+def test_refusals_are_counted():
+    record = Record(())
+    with running(app(KEY, record=record), limits=LIMITS) as url:
+        for _ in range(2):
+            httpx.get(f"{url}/v1/x")
+        httpx.get(f"{url}/v1/x", headers={"host": "evil.example"})
+        httpx.get(f"{url}/failing", headers={"authorization": f"Bearer {KEY}"})
+    told = record.metrics().decode()
+    for status, count in ((401, 2), (403, 1), (500, 1)):
+        assert f'gmai_refusals_total{{status="{status}"}} {count}.0' in told
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "", "http://127.0.0.1", "http://127.0.0.1:1"])

@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from gmai_vl.serving.guard import Guard
 from gmai_vl.serving.limits import Limits
+from gmai_vl.serving.record import Record
 
 PATIENT = Limits(connections=20, body_bytes=100)
 LIMITS = replace(PATIENT, header_seconds=0.5, stalled_seconds=0.5, body_seconds=0.5)
@@ -45,7 +46,11 @@ def serving(limits, state=None):
         return PlainTextResponse(str(len(await request.body())))
 
     inner = Starlette(routes=[Route("/x", x, methods=["GET", "POST"]), Route("/endless", endless)])
-    return running(Guard(inner, key=None, hosts=frozenset({"127.0.0.1"}), limits=limits), limits=limits)
+    return running(guarded(inner, limits), limits=limits)
+
+
+def guarded(inner, limits):
+    return Guard(inner, key=None, hosts=frozenset({"127.0.0.1"}), limits=limits, record=Record(()))
 
 
 @pytest.fixture
@@ -170,7 +175,7 @@ def narrow(limits):
     async def large(request):
         return PlainTextResponse("x" * int(request.path_params["size"]))
 
-    app = Guard(Starlette(routes=[Route("/{size}", large)]), key=None, hosts=frozenset({"127.0.0.1"}), limits=limits)
+    app = guarded(Starlette(routes=[Route("/{size}", large)]), limits)
     return running(app, limits=limits, send_buffer=4096)
 
 

@@ -223,7 +223,7 @@ def host(certificate, answer, address="127.0.0.1"):
         return [address]
 
     trusted = ssl.create_default_context(cafile=str(certificate / "cert.pem"))
-    allowed = {"resolve": resolve, "is_allowed": lambda _address: True, "verify": trusted, "port": server.server_port}
+    allowed = {"resolve": resolve, "is_allowed": lambda _address: True, "trusted": trusted, "port": server.server_port}
     try:
         yield allowed, seen
     finally:
@@ -346,7 +346,7 @@ def test_another_hosts_certificate_is_not_taken(certificate):
 
 def test_a_certificate_that_nobody_vouches_for_is_not_taken(certificate):
     with host(certificate, reply(PNG)) as (allowed, _):
-        assert refused(URL, **allowed | {"verify": True}) == 422
+        assert refused(URL, **allowed | {"trusted": None}) == 422
 
 
 def test_what_is_too_large_is_given_up(certificate):

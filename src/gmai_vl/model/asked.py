@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
+from inspect import signature
 
 import numpy as np
 import torch
@@ -237,11 +238,14 @@ def _left_padded(vlm: Vlm, batch: Sequence[Prompt], features: Mapping[str, Tenso
 def hidden(vlm: Vlm, embeds_BTD: Tensor, mask_BT: Tensor, cache: DynamicCache) -> Tensor:
     """Return the last hidden states [B, T, D] of embeddings that go on from a cache, which takes them in."""
     place_BT = (mask_BT.cumsum(dim=1) - 1).clamp(min=0)[:, -embeds_BTD.shape[1] :]
-    hidden_BTD: Tensor = vlm.model.model.language_model(
+    language = vlm.model.model.language_model
+    # transformers has renamed it, and will not take the former name from 5.40 on.
+    name_of_cache = "cache" if "cache" in signature(language.forward).parameters else "past_key_values"
+    hidden_BTD: Tensor = language(
         inputs_embeds=embeds_BTD,
         attention_mask=mask_BT,
         position_ids=place_BT,
-        past_key_values=cache,
         use_cache=True,
+        **{name_of_cache: cache},
     ).last_hidden_state
     return hidden_BTD

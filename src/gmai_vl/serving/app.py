@@ -83,8 +83,7 @@ def create_app(served: Sequence[Served], access: Access, folder: Path) -> FastAP
 
     def refused(_request: Request, refusal: Exception) -> Response:
         assert isinstance(refusal, Refusal)
-        record.refused.labels(str(refusal.status)).inc()
-        return JSONResponse(refusal.body(), refusal.status, headers=refusal.headers)
+        return record.refuse(refusal)
 
     def not_understood(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -103,7 +102,7 @@ def create_app(served: Sequence[Served], access: Access, folder: Path) -> FastAP
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
-    app.add_middleware(Guard, key=access.key, hosts=access.hosts, limits=limits)
+    app.add_middleware(Guard, key=access.key, hosts=access.hosts, limits=limits, record=record)
     return app
 
 

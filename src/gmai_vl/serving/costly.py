@@ -5,6 +5,7 @@ JPEG, chunks of a PNG, strips of a TIFF, or one tile much larger than the pictur
 """
 
 import struct
+from dataclasses import dataclass
 
 SEGMENTS = 2000
 """Of a JPEG before its first scan; colour profiles and notes of cameras take some hundred at most."""
@@ -22,6 +23,12 @@ HAS_LENGTH = frozenset({*range(0xC0, 0xD0), *range(0xDB, 0xE0), *range(0xE0, 0xF
 """Second bytes of the markers that begin a segment with a length (ITU-T T.81, table B.1), all but extensions."""
 
 START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
+
+PAGES = 2000
+"""Of a TIFF."""
+
+PARTS = 2**20
+"""Of a TIFF, all pages together: tags, and values of their lists, which are read to find the next page."""
 
 TILE_WIDTH, TILE_LENGTH = 322, 323
 TEXT_AND_BYTES = (1, 2, 6, 7)
@@ -88,23 +95,54 @@ def _check_png(content: bytes) -> None:
     raise Costly(f"has more than {CHUNKS} chunks")
 
 
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How numbers are written in a TIFF."""
+
+    order: str
+    start: str
+    """Of the first list of tags, and of the next one."""
+
+    count: str
+    entry: str
+    """Number of the tag, type, how many values, the value or where they are."""
+
+
 def _check_tiff(content: bytes, pixels: int) -> None:
-    """Check the list of tags of the first page. The first of two with one name counts, as everywhere."""
+    """Check the lists of tags of all pages."""
     order = "<" if content[:2] == b"II" else ">"
     is_big = content[2] == 43  # BigTIFF
-    start, count, entry = ("Q", "Q", "HHQ8s") if is_big else ("I", "H", "HHI4s")
-    (place,) = struct.unpack_from(order + start, content, 8 if is_big else 4)
-    (entries,) = struct.unpack_from(order + count, content, place)
-    place += struct.calcsize(order + count)
-    size = struct.calcsize(order + entry)
+    form = _Form(order, *(order + code for code in (("Q", "Q", "HHQ8s") if is_big else ("I", "H", "HHI4s"))))
+    (place,) = struct.unpack_from(form.start, content, 8 if is_big else 4)
+    parts, seen = 0, set[int]()
+    while place and place not in seen:  # decoders end there as well
+        seen.add(place)
+        if len(seen) > PAGES:
+            raise Costly(f"has more than {PAGES} pages")
+        parts, place = _check_page(content, place, form, pixels, parts)
+
+
+def _check_page(content: bytes, place: int, form: _Form, pixels: int, parts: int) -> tuple[int, int]:
+    """Check the list of tags of a page; return the parts so far with its own, and where the next list begins.
+
+    The first of two tags with one number counts, as everywhere.
+    """
+    (entries,) = struct.unpack_from(form.count, content, place)
+    first, size = place + struct.calcsize(form.count), struct.calcsize(form.entry)
+    end = first + entries * size
+    parts += entries
     sides: dict[int, int] = {}
-    for offset in range(place, min(place + entries * size, len(content)), size):
-        tag, kind, values, data = struct.unpack_from(order + entry, content, offset)
+    for offset in range(first, min(end, len(content)), size):
+        tag, kind, values, data = struct.unpack_from(form.entry, content, offset)
         if values > VALUES and kind not in TEXT_AND_BYTES:
             raise Costly(f"has a list of more than {VALUES} values")
+        parts += values if kind not in TEXT_AND_BYTES else 0
+        if parts > PARTS:
+            raise Costly(f"has more than {PARTS} tags and values")
         if tag in (TILE_WIDTH, TILE_LENGTH) and tag not in sides:
             if kind not in INTEGERS or values != 1:
                 raise Costly("has tiles without a size")
-            (sides[tag],) = struct.unpack_from(order + INTEGERS[kind], data)
+            (sides[tag],) = struct.unpack_from(form.order + INTEGERS[kind], data)
     if len(sides) == 2 and sides[TILE_WIDTH] * sides[TILE_LENGTH] > pixels:
         raise Costly(f"has tiles of more than {pixels} pixels")
+    return parts, struct.unpack_from(form.start, content, end)[0]

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gmai_vl.serving.limits import Limits
+from gmai_vl.serving.record import Record
 from gmai_vl.serving.refusals import Refusal
 
 UPLOAD = "/demo/studies"
@@ -36,9 +36,10 @@ UPLOAD_BYTES_A_SECOND = 64 * 1024
 class Guard:
     """Lets through what may pass."""
 
-    def __init__(self, app: ASGIApp, *, key: str | None, hosts: frozenset[str], limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, *, key: str | None, hosts: frozenset[str], limits: Limits, record: Record) -> None:
         """`hosts` are names and addresses as they stand before a port; `key` is None where none is due."""
         self._app, self._key, self._hosts, self._limits = app, key, hosts, limits
+        self._record = record
         self._held = 0
         """Bytes of all bodies that are being read or worked on."""
 
@@ -75,11 +76,11 @@ class Guard:
         except Refusal as refusal:
             assert not has_begun, "a body is read before its answer begins"
             body.let_go()
-            await JSONResponse(refusal.body(), refusal.status, headers=refusal.headers)(scope, receive, guarded_send)
+            await self._record.refuse(refusal)(scope, receive, guarded_send)
         except Exception:
             if not has_begun:
                 failed = Refusal(500, "the server failed; its log says where")
-                await JSONResponse(failed.body(), failed.status)(scope, receive, guarded_send)
+                await self._record.refuse(failed)(scope, receive, guarded_send)
             raise  # for the log
         finally:
             body.let_go()

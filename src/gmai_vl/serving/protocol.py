@@ -1,6 +1,7 @@
 """Connections that clients cannot hold for nothing: slow heads, bodies nobody wants, replies left unread, too many."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -9,6 +10,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gmai_vl.serving.limits import Limits
+from gmai_vl.serving.refusals import Refusal
 
 
 def protocol(limits: Limits) -> Any:
@@ -45,6 +47,15 @@ class BoundedProtocol(H11Protocol):
             self._unbound("head")
         if self.conn.their_state is not h11.SEND_BODY:
             self._unbound("unwanted body")
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP as everything else that is refused, and close."""
+        body = json.dumps(Refusal(400, "this is no request in HTTP/1.1").body()).encode()
+        headers = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
+        head = h11.Response(status_code=400, headers=list(headers.items()), reason=b"Bad Request")
+        for part in (head, h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(part) or b"")
+        self.transport.close()
 
     def on_response_complete(self) -> None:
         """Let a client that was refused before it had sent all go on sending, for a while: else it sees no status."""

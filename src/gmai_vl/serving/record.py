@@ -11,8 +11,10 @@ from typing import IO, Any
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from starlette.responses import JSONResponse
 
 from gmai_vl.foundation import UserError, canonical_json
+from gmai_vl.serving.refusals import Refusal
 from gmai_vl.serving.served import Served
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -26,7 +28,7 @@ class Record:
         self._registry = CollectorRegistry()
         self._registry.register(_Engines(served))
         self.finished = self._counter("gmai_answers_total", "Answers by how they ended", "model", "finish")
-        self.refused = self._counter("gmai_refusals_total", "Requests that were refused", "status")
+        self._refused = self._counter("gmai_refusals_total", "Requests that were refused", "status")
         self.prompt_tokens = self._counter("gmai_prompt_tokens_total", "Tokens that were read", "model")
         self.first = self._histogram("gmai_first_text_seconds", "From the whole request to the first text")
         self.seconds = self._histogram("gmai_request_seconds", "From the whole request to the end of the answer")
@@ -44,6 +46,11 @@ class Record:
         """Begin the entry of a request that will be answered."""
         about = {"id": id, "model": served.name, "fingerprint": served.fingerprint}
         return Entry(self, about | {"pictures": pictures, "prompt_tokens": prompt_tokens})
+
+    def refuse(self, refusal: Refusal) -> JSONResponse:
+        """Count a refusal, and return it as a reply."""
+        self._refused.labels(str(refusal.status)).inc()
+        return JSONResponse(refusal.body(), refusal.status, headers=refusal.headers)
 
     def metrics(self) -> bytes:
         """Return all numbers in Prometheus's text format."""

@@ -3,24 +3,26 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-import anyio.to_thread
-from anyio import CapacityLimiter
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from gmai_vl.foundation import nearest
-from gmai_vl.serving.api.asking import asked_of, check, picture_urls, shown
+from gmai_vl.model import Vlm
+from gmai_vl.serving.api.asking import Shown, asked_of, check, picture_urls, shown
 from gmai_vl.serving.api.request import ChatRequest
 from gmai_vl.serving.api.talk import Talk
-from gmai_vl.serving.engine import Asked
 from gmai_vl.serving.limits import Limits
-from gmai_vl.serving.pictures import picture_of, picture_of_bytes
+from gmai_vl.serving.pictures import SCHEME, picture_of, picture_of_bytes
 from gmai_vl.serving.record import Record
 from gmai_vl.serving.refusals import Refusal
 from gmai_vl.serving.served import Served
 
 UNPACKED_AT_ONCE = 2
-"""Requests whose pictures are decoded at a time: each can take some hundred MiB."""
+"""Pictures that are decoded at a time: each can take some hundred MiB."""
+
+FETCHED_AT_ONCE = 8
+"""Pictures from elsewhere that are fetched at a time: each is held as a file until it is decoded."""
 
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
@@ -38,7 +40,17 @@ def api_routes(served: Sequence[Served], limits: Limits, record: Record, fetch: 
     """Return the routes below /v1. Without `fetch` pictures come within the request only."""
     router = APIRouter(prefix="/v1", tags=["OpenAI"])
     by_name = {one.name: one for one in served}
-    unpacking = CapacityLimiter(UNPACKED_AT_ONCE)
+    unpacking, fetching = CapacityLimiter(UNPACKED_AT_ONCE), CapacityLimiter(FETCHED_AT_ONCE)
+
+    async def seen(place: str, url: str, vlm: Vlm) -> Shown:
+        """Return a picture as the model takes it."""
+        if fetch is None or url[: len(SCHEME)].lower() == SCHEME:
+            return await to_thread.run_sync(lambda: shown(picture_of(url, limits, place), vlm), limiter=unpacking)
+        async with fetching:
+            file = await fetch(url, limits, place)
+            return await to_thread.run_sync(
+                lambda: shown(picture_of_bytes(file, limits, place), vlm), limiter=unpacking
+            )
 
     @router.get("/models")
     async def models() -> dict[str, Any]:
@@ -55,20 +67,10 @@ def api_routes(served: Sequence[Served], limits: Limits, record: Record, fetch: 
         """Go on with a conversation about pictures. Research use only, not for diagnosis."""
         check(chat, limits)
         one = _named(chat.model, by_name)
-        urls = picture_urls(chat)
-        remote = [place for place, url in urls.items() if fetch and url[:5].lower() != "data:"]
-        files = {place: await fetch(urls[place], limits, place) for place in remote} if fetch else {}
-
-        def prepared() -> list[Asked]:
-            pictures = []
-            for place, url in urls.items():
-                file = files.get(place)
-                pixels = picture_of(url, limits, place) if file is None else picture_of_bytes(file, limits, place)
-                pictures.append(shown(pixels, one.engine.vlm))
-            return asked_of(chat, pictures, one.engine.vlm)
-
-        asked = await anyio.to_thread.run_sync(prepared, limiter=unpacking)
-        talk = Talk(chat, one, asked, record, pictures=len(urls))
+        vlm = one.engine.vlm
+        pictures = [await seen(place, url, vlm) for place, url in picture_urls(chat).items()]
+        asked = await to_thread.run_sync(asked_of, chat, pictures, vlm, limiter=unpacking)
+        talk = Talk(chat, one, asked, record, pictures=len(pictures))
         return talk.streamed(request) if chat.stream else await talk.whole(request)
 
     return router

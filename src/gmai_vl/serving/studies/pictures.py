@@ -7,15 +7,12 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from gmai_vl.foundation import BadItem
-from gmai_vl.serving.costly import Costly, checked
+from gmai_vl.serving.costly import PAGES, Costly, checked
 from gmai_vl.serving.limits import Limits
 from gmai_vl.serving.pictures import picture_of_bytes
 from gmai_vl.serving.refusals import Refusal
 from gmai_vl.serving.studies.series import Series, Stack
 from gmai_vl.sources.images import FAULTS, page_count, shown_pixels
-
-MOST_PAGES = 2000
-"""Of one TIFF file."""
 
 
 def read_picture(path: Path, limits: Limits) -> Series:
@@ -26,7 +23,7 @@ def read_picture(path: Path, limits: Limits) -> Series:
         checked(path.read_bytes(), limits.image_pixels)
     except Costly as costly:
         raise BadItem(str(costly)) from None
-    pages = _pages(path, limits)
+    pages = _pages(path)
     if pages == 1:
         pixels = _picture(path, limits)
         return Series(
@@ -58,18 +55,15 @@ def _picture(path: Path, limits: Limits) -> NDArray[np.uint8]:
         raise BadItem(_reason(refusal.line)) from None
 
 
-def _pages(path: Path, limits: Limits) -> int:
-    """Return how many pages are shown: all of a TIFF of several, else one. Raises BadItem for pages without end."""
+def _pages(path: Path) -> int:
+    """Return how many pages are shown: all of a TIFF of several, else one."""
     try:
         with Image.open(path, formats=("TIFF",)) as picture:
-            pages = page_count(picture, MOST_PAGES + 1)
+            return page_count(picture, PAGES)
     except UnidentifiedImageError:
         return 1
     except FAULTS:
         raise BadItem("cannot be decoded") from None
-    if pages > MOST_PAGES:
-        raise BadItem(f"has more than {MOST_PAGES} pages")
-    return pages
 
 
 def _page(path: Path, page: int, limits: Limits) -> NDArray[np.uint8]:
