@@ -96,7 +96,7 @@ def test_presets_are_hounsfield_units_computed_by_hand(tmp_path, opened):
     nibabel.save(nibabel.Nifti1Image(volume, np.diag([*SPACING, 1])), tmp_path / "a.nii")
     (series,) = opened([tmp_path / "a.nii"]).series
     assert series.windows == ("auto", "lung", "bone", "brain", "soft-tissue")
-    for name, center, width in (("lung", -600, 1500), ("bone", 400, 1800), ("brain", 40, 80), ("soft-tissue", 50, 400)):
+    for name, center, width in (("lung", -600, 1500), ("bone", 480, 2500), ("brain", 40, 80), ("soft-tissue", 40, 400)):
         assert PRESETS[name] == (center - width / 2, center + width / 2)
         expected = between(looked_at(volume, "coronal", 4), center - width / 2, center + width / 2)
         np.testing.assert_allclose(series.slice("coronal", 4, name), expected, atol=0.51)

@@ -14,15 +14,14 @@ PRESETS: dict[str, tuple[float, float]] = {
     name: (center - width / 2, center + width / 2)
     for name, center, width in (
         ("lung", -600, 1500),
-        ("bone", 400, 1800),
+        ("bone", 480, 2500),
         ("brain", 40, 80),
-        ("soft-tissue", 50, 400),
+        ("soft-tissue", 40, 400),
     )
 }
 """Name -> Hounsfield units that are black and white.
 
-Centres and widths as in "Windowing (CT)" of Radiopaedia.org: lungs of the chest, bone of the spine, brain of the head,
-soft tissues of the abdomen.
+Centres and widths are those that the OHIF viewer offers for CT (its defaultWindowLevelPresets).
 """
 
 LIKE_AIR = -500
