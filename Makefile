@@ -1,10 +1,12 @@
 # The install takes torch first, then everything else under a constraint that keeps it: nothing may replace a torch that is there.
-# Bytecode is made at first use (--no-compile): compiling all of torch beforehand takes nearly half of the install.
+# Bytecode is made at first use (--no-compile): compiling all of torch beforehand takes nearly half of the install. It has
+# to be kept then; without it every process compiles torch and transformers anew, for twenty seconds.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 SEED ?= 0
 WORKERS ?= 2
 BIN := .venv/bin
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install quickstart test test-all lint
 
