@@ -33,7 +33,7 @@ def vlm(request):
     vlm = outspoken(request.param)
     end = vlm.processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
     liking = torch.zeros(vlm.model.lm_head.out_features).index_fill(0, torch.tensor([end]), LIKING)
-    vlm.model.lm_head.register_forward_hook(lambda _module, _args, logits: logits + liking)
+    vlm.model.lm_head.bias = torch.nn.Parameter(liking)
     return vlm
 
 
@@ -152,10 +152,10 @@ def test_the_place_of_an_image_is_never_said():
     vlm = outspoken("tiny")
     image = vlm.processor.image_token_id
     wish = torch.zeros(vlm.model.lm_head.out_features).index_fill(0, torch.tensor([image]), 1e9)
-    wished = vlm.model.lm_head.register_forward_hook(lambda _module, _args, logits: logits + wish)
+    vlm.model.lm_head.bias = torch.nn.Parameter(wish)
     asked = [replace(requests()[0], sampling=sampling) for sampling in (None, Sampling(seed=1))]
     wishing = generate(vlm, asked, max_new_tokens=8, batch_size=2)
-    wished.remove()
+    vlm.model.lm_head.bias = None
     assert wishing == generate(vlm, asked, max_new_tokens=8, batch_size=2)
     assert all(wishing)
 

@@ -104,10 +104,21 @@ class Decoding:
     def _next(self, prompts: Sequence[Prompt], places: Sequence[int], unread: Opened) -> tuple[list[Word], Tensor]:
         model = self._vlm.model
         hidden_BD = hidden(self._vlm, unread.embeds_BTD, unread.mask_BT, unread.cache)[:, -1]
-        logits_BV = model.lm_head(hidden_BD)
+        logits_BV = _logits(model.lm_head, hidden_BD)
         logits_BV[:, self._vlm.processor.image_token_id] = -torch.inf  # the place of an image is no word
         chosen_B = _chosen(logits_BV, [prompt.sampling for prompt in prompts], places)
         return _words(prompts, logits_BV, chosen_B), chosen_B
+
+
+def _logits(head: torch.nn.Module, hidden_BD: Tensor) -> Tensor:
+    """Return the logits [B, V] of some rows."""
+    on_cpu = hidden_BD.device.type == "cpu" and hidden_BD.dtype == torch.float32
+    if on_cpu and type(head) is torch.nn.Linear:
+        # The other way round: for 2 to 32 rows and 49,152 words that takes a third to four fifths of the time.
+        product_BV = (head.weight @ hidden_BD.T).T.contiguous()
+        return product_BV if head.bias is None else product_BV + head.bias
+    logits_BV: Tensor = head(hidden_BD)
+    return logits_BV
 
 
 def _words(prompts: Sequence[Prompt], logits_BV: Tensor, chosen_B: Tensor) -> list[Word]:
