@@ -32,9 +32,10 @@ def model(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def server(model, tmp_path):
-    with serving(model, tmp_path / "run") as started:
+@pytest.fixture(scope="module")
+def server(model, tmp_path_factory):
+    """One for all: each test finds it as the hostile ones before have left it."""
+    with serving(model, tmp_path_factory.mktemp("serving") / "run") as started:
         yield started
 
 
@@ -165,7 +166,12 @@ def test_clients_that_leave_free_their_places(server):
     assert 'finish="left"' in metrics
 
 
-def test_sigterm_finishes_what_is_under_way_and_clears_up(server):
+def test_sigterm_finishes_what_is_under_way_and_clears_up(model, tmp_path):
+    with serving(model, tmp_path / "run") as server:
+        check_ending(server)
+
+
+def check_ending(server):
     files = [("files", ("a.png", BOMBS["a whole one"]))]
     assert httpx.post(f"{server.url}/demo/studies", files=files).status_code == 200
     wanted = body(stream=True, max_tokens=60, temperature=1.5, seed=1)
@@ -183,10 +189,11 @@ def test_sigterm_finishes_what_is_under_way_and_clears_up(server):
         httpx.get(f"{server.url}/health")
 
 
-def test_no_request_of_the_document_ends_in_a_fault_of_ours(server):
+@pytest.mark.parametrize("kinds", ["--phases fuzzing -n 10", pytest.param("-n 300", marks=pytest.mark.long)])
+def test_no_request_of_the_document_ends_in_a_fault_of_ours(server, kinds):
     """Schemathesis makes requests of all kinds from the OpenAPI document; none may have a status from 500 on."""
-    words = f"run {server.url}/openapi.json --checks not_a_server_error --max-examples 10 --seed 1 --workers 1"
-    command = [sys.executable, "-m", "schemathesis.cli", *words.split(), "--phases", "fuzzing"]
+    words = f"run {server.url}/openapi.json --checks not_a_server_error --seed 1 --workers 1 {kinds}"
+    command = [sys.executable, "-m", "schemathesis.cli", *words.split()]
     done = subprocess.run(command, cwd=server.folder.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert server.process.poll() is None
