@@ -131,6 +131,19 @@ def test_a_picture_is_opened_asked_about_and_asked_again(page, tmp_path):
     assert page.evaluate("navigator.clipboard.readText()") == ANSWER
 
 
+def test_an_answer_is_copied_where_the_browser_has_no_clipboard_for_the_page(page, tmp_path):
+    """As it has none for plain http from another machine."""
+    page.evaluate("navigator.clipboard.writeText('what was there before')")
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    page.locator("#files").set_input_files(png(tmp_path))
+    until(page, "!document.getElementById('controls').hidden")
+    ask(page, "what is it?")
+    page.locator(".answer button").first.click()
+    until(page, "document.querySelector('.answer button').textContent === 'Copied'")
+    page.locator("#question").press("Control+v")
+    assert page.locator("#question").input_value() == ANSWER
+
+
 def test_the_picture_that_is_sent_is_the_one_of_the_server(page, tmp_path):
     path = png(tmp_path)
     page.locator("#files").set_input_files(path)

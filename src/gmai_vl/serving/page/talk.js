@@ -10,6 +10,17 @@ const make = (tag, name, text) => {
   return element;
 };
 
+// Pages that come over plain http from another machine have no navigator.clipboard; there the event of copying is used.
+async function putOnClipboard(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const give = (event) => {
+    event.clipboardData.setData("text/plain", text);
+    event.preventDefault();
+  };
+  document.addEventListener("copy", give, { once: true });
+  document.execCommand("copy");
+}
+
 export class Talk {
   #list; #onBoxes; #rounds = [];
 
@@ -69,7 +80,7 @@ export class Talk {
     const copy = make("button", "small", say("copy"));
     copy.type = "button";
     copy.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(answer.text);
+      await putOnClipboard(answer.text);
       copy.textContent = say("copied");
     });
     part.buttons.append(copy);
