@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import resource
 import signal
 import socket
@@ -19,7 +18,10 @@ from serving_process import serving
 from serving_requests import data_url, picture
 from test_serving_pictures import BOMBS, url_of
 
+from gmai_vl.foundation import UserError
 from gmai_vl.model import save_model
+from gmai_vl.serving.app import Access
+from gmai_vl.serving.server import Address, key_for, serve
 
 MOST_MIB = 300
 """That hostile requests may add to the memory of a server."""
@@ -48,12 +50,14 @@ def chat(server, **more):
     return httpx.post(f"{server.url}/v1/chat/completions", json=body(**more), timeout=60)
 
 
-def test_it_listens_on_this_machine_alone_and_needs_a_key_elsewhere(model, tmp_path):
-    command = [sys.executable, "-m", "gmai_vl.cli", "serve", "--model", str(model), "--port", "0"]
-    for key, said in (("", "put a key into GMAI_API_KEY"), ("short", "at least 16")):
-        environment = os.environ | {"GMAI_API_KEY": key}
-        done = subprocess.run([*command, "--host", "0.0.0.0"], capture_output=True, text=True, env=environment)
-        assert (done.returncode, said in done.stderr, done.stderr.count("\n")) == (2, True, 1), done.stderr
+@pytest.mark.parametrize(("key", "said"), [("", "put a key into GMAI_API_KEY"), ("short", "at least 16")])
+def test_it_does_not_listen_elsewhere_without_a_good_key(monkeypatch, key, said):
+    monkeypatch.setenv("GMAI_API_KEY", key)
+    with pytest.raises(UserError, match=said):
+        key_for(Address(host="0.0.0.0"), "GMAI_API_KEY")
+
+
+def test_it_needs_a_key_elsewhere(model, tmp_path):
     with serving(model, tmp_path / "run", "--host", "0.0.0.0", GMAI_API_KEY="a key of some length") as started:
         url = started.url.replace("0.0.0.0", "127.0.0.1")
         assert httpx.get(f"{url}/health").status_code == 200
@@ -62,20 +66,17 @@ def test_it_listens_on_this_machine_alone_and_needs_a_key_elsewhere(model, tmp_p
         assert [each.id for each in client.models.list()] == ["tiny"]
 
 
-def test_a_taken_port_and_a_folder_that_is_no_model_are_one_line(model, tmp_path):
+def test_a_taken_port_is_told_before_anything_is_loaded_and_a_folder_that_is_no_model(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        port = str(taken.getsockname()[1])
-        for words, said in (
-            (["--model", str(model), "--port", port], "--port"),
-            (["--model", str(tmp_path)], "config.json"),
-        ):
-            command = [sys.executable, "-m", "gmai_vl.cli", "serve", "--port", "0", *words]
-            done = subprocess.run(command, capture_output=True, text=True)
-            assert done.returncode == 2
-            assert said in done.stderr
-            assert done.stderr.count("\n") == 1
+        with pytest.raises(UserError, match=r"--port: .* cannot be used"):
+            serve({"absent": tmp_path / "absent"}, Address(port=taken.getsockname()[1]), Access())
+    command = [sys.executable, "-m", "gmai_vl.cli", "serve", "--port", "0", "--model", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "config.json" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_hostile_requests_are_refused_and_leave_nothing(server):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from gmai_vl.foundation import BadItem, UserError
 from gmai_vl.records import Case, Conversation, ImageRef, Rejected, Turn
-from gmai_vl.sources import TextSource, list_items, read_item
+from gmai_vl.sources import TextSource, entries, list_items, read_item
 from gmai_vl.sources.dialogue import cleaned, conversation_of
 
 COLUMNS = {"question_column": "question", "answer_column": "answer", "image_column": "image"}
@@ -341,10 +341,11 @@ def test_a_damaged_file_is_quarantined_as_one(root: Path, name: str, content: by
     assert "\n" not in rejected[name].reason
 
 
-def test_a_file_that_unpacks_without_end_is_refused(root: Path) -> None:
-    nothing = pa.nulls(3_000_000, pa.string())
+def test_a_file_that_unpacks_without_end_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entries, "MAX_UNPACKED", 2**20)
+    nothing = pa.nulls(100_000, pa.string())
     pq.write_table(pa.table({"question": nothing, "answer": nothing, "image": nothing}), root / "q.parquet")
-    assert (root / "q.parquet").stat().st_size < 100_000
+    assert (root / "q.parquet").stat().st_size < 20_000
     cases, rejected = read(root, **COLUMNS, annotations="q.parquet")
     assert "100 times its size" in rejected["q.parquet"].reason
     assert not cases
