@@ -1,6 +1,5 @@
 """Run a function in several processes that are the ranks of one training, as torchrun would start them."""
 
-import multiprocessing
 import os
 import pickle
 import traceback
@@ -10,14 +9,11 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
+from forks import forks
 from torch import distributed as dist
 
 PATIENCE = 300
 """Seconds after which ranks that wait for each other are ended."""
-
-# What the server imported its processes have: of the ten seconds that one takes to start, half a second is left.
-_processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["gmai_vl.training.run", "gmai_vl.training.sharding", "gmai_vl.training.state"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +39,7 @@ def outcomes(world: int, function: Callable[..., Any], *arguments: Any, **enviro
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     started = []
     for rank in range(world):
-        ours, theirs = _processes.Pipe(duplex=False)
+        ours, theirs = forks.Pipe(duplex=False)
         as_torchrun = {
             "RANK": str(rank),
             "LOCAL_RANK": str(rank),
@@ -54,7 +50,7 @@ def outcomes(world: int, function: Callable[..., Any], *arguments: Any, **enviro
             "TORCHELASTIC_USE_AGENT_STORE": "True",
             "TORCHELASTIC_RESTART_COUNT": "0",
         }
-        process = _processes.Process(
+        process = forks.Process(
             target=_be_a_rank, args=(theirs, as_torchrun | environment, function, arguments), daemon=True
         )
         process.start()

@@ -1,10 +1,9 @@
 """Damaged and hostile files: every reader gives cases, rejections or one clear line, in bounded time and memory."""
 
 import json
+import os
 import resource
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import SimpleITK
 from corpus_recipes import save
+from forks import forks
 from mutation import mutations
 from PIL import Image
 from pycocotools import mask as coco_mask
@@ -233,11 +233,17 @@ def read_damaged(name: str, folder: Path, count: int) -> None:
 
 
 def run(name: str, folder: Path, count: int) -> None:
-    """In a process of its own: a crash of a library would end the tests."""
-    done = subprocess.run(
-        [sys.executable, __file__, name, str(folder), str(count)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    """In a process of its own: a crash of a library would end the tests. A fork: imports take longer than a trial."""
+    told = folder.parent / "told"
+    trial = forks.Process(target=read_and_tell, args=(name, folder, count, told))
+    trial.start()
+    trial.join()
+    assert trial.exitcode == 0, f"{trial.exitcode}: {told.read_text()[-2000:]}"
+
+
+def read_and_tell(name: str, folder: Path, count: int, told: Path) -> None:
+    os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT), 2)
+    read_damaged(name, folder, count)
 
 
 @pytest.mark.parametrize("name", TRIALS)
@@ -281,7 +287,3 @@ def test_loops_of_links_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "images" / "a" / "self.png").symlink_to(tmp_path / "images" / "a" / "self.png")
     outcomes = read_all(source, tmp_path)
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Case", "Case", "Rejected"]
-
-
-if __name__ == "__main__":
-    read_damaged(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
