@@ -1,6 +1,6 @@
 # The install takes torch first, then everything else under a constraint that keeps it: nothing may replace a torch that is there.
 # Bytecode is made at first use (--no-compile): compiling all of torch beforehand takes nearly half of the install. It has
-# to be kept then; without it every process compiles torch and transformers anew, for twenty seconds.
+# to be kept then: without it every process compiles torch and transformers anew, for ten seconds and more.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 SEED ?= 0

@@ -1,13 +1,18 @@
 """Studies for tests of serving: bodies without symmetry, written as DICOM series, names of people everywhere."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from pydicom.uid import generate_uid
-from test_sources_dicom import dataset
+from test_sources_dicom import RAMP, dataset
+
+from gmai_vl.serving.limits import Limits
+from gmai_vl.serving.studies import Study
 
 MARKER = "ZZTOPHAT"
 """Stands wherever a person could be named."""
@@ -69,3 +74,32 @@ def write_series(
 def axial_slices(volume_XYZ: NDArray[Any]) -> list[NDArray[Any]]:
     """Return a RAS+ volume as a scanner stores it: rows run to the patient's left, columns to the back."""
     return [volume_XYZ[::-1, ::-1, z].T for z in range(volume_XYZ.shape[2])]
+
+
+HOSTILE_LIMITS = Limits(voxels=10**6, upload_files=50, unpacked_bytes=10**6, image_pixels=10**6)
+
+
+def good_picture(path: Path) -> Path:
+    """Write a picture of 10 columns."""
+    Image.fromarray(RAMP.astype(np.uint8)).save(path, "PNG")
+    return path
+
+
+def left_out_beside(good: Path, opened: Callable[[list[Path]], Study], *files: Path) -> dict[str, int]:
+    """Return why files are left out that are uploaded beside a good one, which is written to `good`."""
+    study = opened([good_picture(good), *files])
+    assert [one.kind for one in study.series] == ["picture"]
+    return dict(study.left_out)
+
+
+def zip_of(folder: Path, entries: Sequence[tuple[str | ZipInfo, bytes]], name: str = "a.zip") -> Path:
+    """Write a zip of names and contents."""
+    with ZipFile(folder / name, "w", ZIP_DEFLATED) as archive:
+        for entry, content in entries:
+            archive.writestr(entry, content)
+    return folder / name
+
+
+def everything_below(folder: Path) -> dict[Path, int]:
+    """Return all paths below a folder with the time of their last change."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}

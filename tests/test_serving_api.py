@@ -94,15 +94,16 @@ def test_an_answer_about_a_picture_is_the_models_own(client, vlm, number):
 
 
 def test_pictures_from_elsewhere_are_fetched_where_that_is_switched_on(vlm, tmp_path):
-    """A few at a time: each is held as a file until it is decoded."""
+    """So many at a time, and no more: each is held as a file until it is decoded."""
     under_way, most, places = 0, 0, []
+    enough = asyncio.Barrier(FETCHED_AT_ONCE)
 
     async def fetch(url, _limits, place):
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
         places.append(place)
-        await asyncio.sleep(0.01)
+        await enough.wait()
         under_way -= 1
         return file_of(picture(int(url[-1])), "PNG")
 
@@ -121,7 +122,7 @@ def test_pictures_from_elsewhere_are_fetched_where_that_is_switched_on(vlm, tmp_
         expected = [ask(client, shown("which one?", number, 2), max_tokens=4) for number in range(3)]
     assert said == [expected[number % 3].choices[0].message.content for number in range(24)]
     assert places == ["messages[0].content[0].image_url.url"] * 24
-    assert most <= FETCHED_AT_ONCE
+    assert most == FETCHED_AT_ONCE
 
 
 def test_a_text_alone_and_a_system_message(client, vlm):

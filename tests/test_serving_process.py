@@ -167,27 +167,29 @@ def test_clients_that_leave_free_their_places(server):
     assert 'finish="left"' in metrics
 
 
-def test_sigterm_finishes_what_is_under_way_and_clears_up(model, tmp_path):
-    with serving(model, tmp_path / "run") as server:
-        check_ending(server)
+@pytest.fixture
+def ending(model, tmp_path):
+    """A server that nobody else asks."""
+    with serving(model, tmp_path / "run") as started:
+        yield started
 
 
-def check_ending(server):
+def test_sigterm_finishes_what_is_under_way_and_clears_up(ending):
     files = [("files", ("a.png", BOMBS["a whole one"]))]
-    assert httpx.post(f"{server.url}/demo/studies", files=files).status_code == 200
+    assert httpx.post(f"{ending.url}/demo/studies", files=files).status_code == 200
     wanted = body(stream=True, max_tokens=60, temperature=1.5, seed=1)
-    with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=wanted, timeout=60) as reply:
+    with httpx.stream("POST", f"{ending.url}/v1/chat/completions", json=wanted, timeout=60) as reply:
         lines = reply.iter_lines()
         while "content" not in next(lines):
             pass
-        server.process.send_signal(signal.SIGTERM)
+        ending.process.send_signal(signal.SIGTERM)
         rest = [line for line in lines if line]
     assert rest[-1] == "data: [DONE]"
     assert json.loads(rest[-2][6:])["choices"][0]["finish_reason"] in ("stop", "length")
-    assert server.process.wait(60) == 0
-    assert server.files() == []
+    assert ending.process.wait(60) == 0
+    assert ending.files() == []
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{server.url}/health")
+        httpx.get(f"{ending.url}/health")
 
 
 @pytest.mark.parametrize("kinds", ["--phases fuzzing -n 10", pytest.param("-n 300", marks=pytest.mark.long)])

@@ -97,22 +97,27 @@ def _check_png(content: bytes) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How numbers are written in a TIFF."""
+    """How the numbers of a TIFF are written, as `struct` says it."""
 
     order: str
+    """Little-endian or big-endian: < or >."""
+
     start: str
     """Of the first list of tags, and of the next one."""
 
     count: str
+    """Of the tags of a page."""
+
     entry: str
-    """Number of the tag, type, how many values, the value or where they are."""
+    """A tag: its number, type, how many values, the value or where they are."""
 
 
 def _check_tiff(content: bytes, pixels: int) -> None:
     """Check the lists of tags of all pages."""
     order = "<" if content[:2] == b"II" else ">"
     is_big = content[2] == 43  # BigTIFF
-    form = _Form(order, *(order + code for code in (("Q", "Q", "HHQ8s") if is_big else ("I", "H", "HHI4s"))))
+    start, count, entry = ("Q", "Q", "HHQ8s") if is_big else ("I", "H", "HHI4s")
+    form = _Form(order, start=order + start, count=order + count, entry=order + entry)
     (place,) = struct.unpack_from(form.start, content, 8 if is_big else 4)
     parts, seen = 0, set[int]()
     while place and place not in seen:  # decoders end there as well
